@@ -134,12 +134,14 @@ def _load_from(place:Path) -> MNIST:
     pickled = place/'mnist.pkl.gz'
     return _load_pickle(pickled) if pickled.is_file() and not any(place.glob('*-ubyte*')) else _load_idx(place)
 
-# %% ../nbs/00_data.ipynb #fbd91908
+# %% ../nbs/00_data.ipynb #2bf788c7
 MIRRORS = ['https://ossci-datasets.s3.amazonaws.com/mnist/', 'https://storage.googleapis.com/cvdf-datasets/mnist/']
 
 class _Bar(tqdm):
     "A progress bar (shown in a terminal only) that stops a download far larger than any of the four files."
     received = 0
+    def __bool__(self): return True # tqdm's own says "empty" as long as the server has not told the size
+
     def update(self, n=1):
         self.received += n
         if self.received > 32 * 2**20: raise ValueError('it sent more than 32 MiB')

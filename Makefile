@@ -1,0 +1,51 @@
+# One command for each thing one does here. `make` alone sets up .venv and trains the network of chapter 05.
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+# The notebooks run in nbs/, so a path that was given from here must not depend on where it is read.
+ifneq ($(MINIBATCH_DATA),)
+export MINIBATCH_DATA := $(shell $(PYTHON) -c 'import os, sys; print(os.path.abspath(os.path.expanduser(sys.argv[1])))' "$(MINIBATCH_DATA)")
+endif
+
+.PHONY: train setup test lab notebooks export help clean
+.DEFAULT_GOAL := train
+
+train: setup ## set up and train the network of chapter 05 (this is what plain `make` does)
+	$(BIN)/minibatch-train
+
+setup: .venv/installed ## set up .venv, if that has not been done
+
+.venv/installed: settings.ini setup.py constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 10) <= v < (3, 14) else f"Python {v[0]}.{v[1]} is too old or too new: expected 3.10 to 3.13. Name one: make PYTHON=python3.11")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+test: setup ## set up and run everything that must pass
+	$(BIN)/nbdev_test
+	$(BIN)/pytest tests
+
+lab: setup ## open the notebooks in JupyterLab
+	$(BIN)/jupyter lab nbs
+
+notebooks: setup ## run every notebook from a fresh kernel, store what it prints, export the modules
+	$(BIN)/python tests/outputs.py --write
+	$(BIN)/nbdev_export
+
+export: setup ## write the modules in minibatch/ from the notebooks
+	$(BIN)/nbdev_export
+
+# `make -B constraints.txt` moves every pin but torch's to the newest version.
+constraints.txt:
+	$(BIN)/pip install --quiet uv
+	echo '# What was tested, for every Python from 3.10 to 3.13. Made by: make -B constraints.txt' > $@.new
+	echo 'torch==2.13.0' | $(BIN)/uv pip compile --universal --python-version 3.10 --extra dev --no-annotate --no-header \
+	    --constraints - setup.py | grep -Ev '^(nvidia-|cuda-|triton)' >> $@.new
+	mv $@.new $@
+
+clean: ## remove what the other commands have made, .venv included
+	rm -rf .venv _proc _site _docs build dist *.egg-info .pytest_cache
+
+help: ## list these commands
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1|/' | awk -F'|' '{printf "make %-10s %s\n", $$1, $$2}'

@@ -1,0 +1,81 @@
+"The command as a shell sees it: exit status, standard error, signals, terminals, files."
+import fcntl, os, pty, re, signal, struct, subprocess, sys, termios
+from pathlib import Path
+
+import pytest
+
+COMMAND = str(Path(sys.executable).with_name('minibatch-train'))
+ENV = {**os.environ, 'OMP_NUM_THREADS': '1'}
+
+
+def run(*argv, **kwargs):
+    return subprocess.run([COMMAND, *map(str, argv)], capture_output=True, text=True, timeout=120, env=ENV, **kwargs)
+
+
+def test_three_epochs(tmp_path):
+    done = run('--plot', tmp_path/'loss.png')
+    assert done.returncode == 0 and (tmp_path/'loss.png').read_bytes().startswith(b'\x89PNG')
+    assert os.listdir(tmp_path) == ['loss.png']
+    data, _, _, *lines = done.stdout.splitlines()
+    rows = [re.fullmatch(r'(start|epoch \d) +(\d\.\d\d), (\d\.\d\d) · (\d\.\d{4})', line).groups() for line in lines]
+    assert [row[0] for row in rows] == ['start', 'epoch 1', 'epoch 2', 'epoch 3']
+    assert 2.2 < float(rows[0][1]) < 2.4 and float(rows[0][3]) < 0.2
+    loss, valid = float(rows[-1][1]), float(rows[-1][3])
+    if data.startswith('data: MNIST'): assert loss < 0.3 and valid >= 0.94
+    else: assert data.startswith('data: the embedded stand-in') and loss < 0.3 and valid >= 0.9
+    assert '\r' not in done.stdout + done.stderr  # no progress bar in a pipe
+
+
+# The chapter tries more of them, without a shell.
+@pytest.mark.parametrize('argv', [('--bs', 'many'), ('--lr', 'nan'), ('--data', 'nowhere'), ('--plot', 'no/loss.png'), ('again',)])
+def test_wrong_argument(argv, tmp_path):
+    done = run(*argv, cwd=tmp_path)
+    assert done.returncode == 2 and done.stdout == ''
+    assert done.stderr.startswith('minibatch-train: ') and done.stderr.count('\n') == 1
+    assert not os.listdir(tmp_path)
+
+
+def test_failing_run(tmp_path):
+    done = run('--source', 'embedded', '--lr', '1e30', '--plot', tmp_path/'loss.png')
+    assert done.returncode == 1 and done.stderr.count('\n') == 1 and 'try a smaller lr' in done.stderr
+    assert not os.listdir(tmp_path)
+
+
+def test_says_which_data(no_data):
+    done = run('--source', 'embedded', '--epochs', '0')
+    assert done.returncode == 0 and done.stdout.startswith('data: the embedded stand-in, not MNIST')
+
+
+def test_help_and_version():
+    said = run('--help').stdout
+    assert all(f'--{name} ' in said for name in 'epochs bs lr nh seed threads data source plot'.split())
+    assert re.fullmatch(r'minibatch \d+\.\d+\.\d+\n', run('--version').stdout)
+
+
+def start_in_terminal(*argv):
+    "Start the command with its output in a terminal; returns the process and a function that reads what it has printed."
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack('4H', 24, 80, 0, 0))
+    process = subprocess.Popen([COMMAND, *map(str, argv)], stdout=theirs, stderr=theirs, env=ENV)
+    os.close(theirs)
+    def read():
+        try: return os.read(ours, 65536).decode()
+        except OSError: return ''  # the other end is closed
+    return process, read
+
+
+def test_progress_bar_and_interrupt(tmp_path):
+    process, read = start_in_terminal('--source', 'embedded', '--epochs', 100, '--plot', tmp_path/'loss.png')
+    seen = ''
+    while 'epoch 2 ' not in seen and (more := read()): seen += more
+    assert re.search(r'epoch 1: +\d+%\|', seen)
+    process.send_signal(signal.SIGINT)
+    while more := read(): seen += more
+    assert process.wait() == 130
+    assert 'minibatch-train: interrupted; nothing was written' in seen and 'Traceback' not in seen
+    assert not os.listdir(tmp_path)
+
+
+def test_reader_that_leaves():
+    done = subprocess.run(f'{COMMAND} --source embedded --epochs 1 | head -n 1', shell=True, capture_output=True, text=True, env=ENV)
+    assert done.stdout.startswith('data: ') and done.stderr == ''

@@ -1,0 +1,80 @@
+"What is committed is fresh, and what is installed works: modules, clean notebooks, the staircase of imports, the wheel."
+import ast, configparser, os, shutil, subprocess, sys, zipfile
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+NOTEBOOKS = sorted((ROOT/'nbs').glob('*.ipynb'))
+CHAPTERS = [nb for nb in NOTEBOOKS if nb.name[:2].isdigit()]
+
+
+@pytest.fixture(scope='module')
+def copy(tmp_path_factory):
+    "A copy of what the modules are made from."
+    copy = tmp_path_factory.mktemp('copy')/'minibatch'
+    copy.mkdir()
+    shutil.copy(ROOT/'settings.ini', copy)
+    shutil.copytree(ROOT/'nbs', copy/'nbs', ignore=shutil.ignore_patterns('.*', '__pycache__'))
+    return copy
+
+
+def run_in(folder, *argv): subprocess.run([str(Path(sys.executable).with_name(argv[0])), *argv[1:]], cwd=folder, check=True)
+
+
+def test_modules_are_exported(copy):
+    run_in(copy, 'nbdev_export')
+    made, kept = ({p.name: p.read_text() for p in (d/'minibatch').glob('*.py')} for d in (copy, ROOT))
+    stale = [name for name in made | kept if made.get(name) != kept.get(name)]
+    assert not stale, f'not what the notebooks export: {stale}. Run make export.'
+
+
+def test_notebooks_are_clean(copy):
+    run_in(copy, 'nbdev_clean')
+    unclean = [nb.name for nb in NOTEBOOKS if nb.read_text() != (copy/'nbs'/nb.name).read_text()]
+    assert not unclean, f'not clean: {unclean}. Run nbdev_clean.'
+
+
+def test_chapters_are_listed():
+    listed = (ROOT/'_quarto.yml').read_text()
+    index = (ROOT/'nbs/index.ipynb').read_text()
+    for nb in CHAPTERS: assert nb.name in listed and nb.name in index
+    assert (ROOT/'nbs/_quarto.yml').resolve() == ROOT/'_quarto.yml'
+
+
+def imports(module):
+    "The chapters that a module imports."
+    tree = ast.parse((ROOT/'minibatch'/f'{module}.py').read_text())
+    return {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level == 1 and node.module}
+
+
+def test_staircase():
+    order = [nb.stem[3:] for nb in CHAPTERS]
+    for step, module in enumerate(order):
+        assert imports(module) <= set(order[:step]), f'{module} imports a later chapter'
+    assert {p.stem for p in (ROOT/'minibatch').glob('*.py')} == {'__init__', '_modidx', *order}
+
+
+def test_wheel_needs_no_notebook_tools(tmp_path, copy):
+    for name in 'setup.py', 'README.md', 'LICENSE', 'settings.ini': shutil.copy(ROOT/name, copy)
+    shutil.copytree(ROOT/'minibatch', copy/'minibatch', dirs_exist_ok=True)
+    run_in(copy, 'pip', 'wheel', '--quiet', '--no-deps', '--wheel-dir', str(tmp_path), '.')
+    [wheel] = tmp_path.glob('*.whl')
+    with zipfile.ZipFile(wheel) as z:
+        z.extractall(tmp_path/'site')
+        [metadata] = [z.read(n).decode() for n in z.namelist() if n.endswith('METADATA')]
+    needs = [line for line in metadata.splitlines() if line.startswith('Requires-Dist') and 'extra ==' not in line]
+    assert needs and not any(tool in line for line in needs for tool in ('nbdev', 'jupyter', 'execnb', 'pytest'))
+    code = ('import sys; sys.modules.update(dict.fromkeys(["nbdev", "IPython", "jupyter", "execnb", "pytest"]))\n'
+            'import minibatch; assert minibatch.__file__.startswith(sys.argv[1]), minibatch.__file__\n'
+            'from minibatch.cli import minibatch_train; minibatch_train(["--epochs", "1", "--source", "embedded"])')
+    env = {**os.environ, 'PYTHONPATH': str(tmp_path/'site'), 'OMP_NUM_THREADS': '1'}
+    done = subprocess.run([sys.executable, '-c', code, str(tmp_path/'site')], capture_output=True, text=True, env=env, cwd=tmp_path)
+    assert done.returncode == 0 and 'epoch 1' in done.stdout, done.stderr
+
+
+def test_version_is_said_once():
+    config = configparser.ConfigParser(delimiters=['='])
+    config.read(ROOT/'settings.ini')
+    assert f'__version__ = "{config["DEFAULT"]["version"]}"' in (ROOT/'minibatch/__init__.py').read_text()
+    assert config['DEFAULT']['version'] in (ROOT/'CHANGELOG.md').read_text()
