@@ -8,7 +8,9 @@ ifneq ($(MINIBATCH_DATA),)
 export MINIBATCH_DATA := $(shell $(PYTHON) -c 'import os, sys; print(os.path.abspath(os.path.expanduser(sys.argv[1])))' "$(MINIBATCH_DATA)")
 endif
 
-.PHONY: train setup test lab notebooks export help clean
+PORT ?= 8000
+
+.PHONY: train setup test lab notebooks docs serve readme export help clean
 .DEFAULT_GOAL := train
 
 train: setup ## set up and train the network of chapter 05 (this is what plain `make` does)
@@ -22,7 +24,7 @@ setup: .venv/installed ## set up .venv, if that has not been done
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-test: setup ## set up and run everything that must pass
+test: docs ## set up and run everything that must pass
 	$(BIN)/nbdev_test
 	$(BIN)/pytest tests
 
@@ -32,6 +34,18 @@ lab: setup ## open the notebooks in JupyterLab
 notebooks: setup ## run every notebook from a fresh kernel, store what it prints, export the modules
 	$(BIN)/python tests/outputs.py --write
 	$(BIN)/nbdev_export
+
+docs: setup ## build the site into _site/, without Quarto and without a network
+	rm -rf _site
+	$(BIN)/python site/convert.py
+	$(BIN)/sphinx-build -q -W --keep-going -c site _sphinx _site
+	@echo 'The site is in _site/; make serve shows it.'
+
+serve: docs ## show the site on this machine
+	$(BIN)/python -m http.server --bind 127.0.0.1 --directory _site $(PORT)
+
+readme: setup ## write README.md from nbs/index.ipynb
+	$(BIN)/python site/convert.py --readme
 
 export: setup ## write the modules in minibatch/ from the notebooks
 	$(BIN)/nbdev_export
@@ -45,7 +59,7 @@ constraints.txt:
 	mv $@.new $@
 
 clean: ## remove what the other commands have made, .venv included
-	rm -rf .venv _proc _site _docs build dist *.egg-info .pytest_cache
+	rm -rf .venv _proc _sphinx _site _docs build dist *.egg-info .pytest_cache
 
 help: ## list these commands
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1|/' | awk -F'|' '{printf "make %-10s %s\n", $$1, $$2}'

@@ -30,7 +30,7 @@ def execute(path:Path) -> nbformat.NotebookNode:
     nb = nbformat.read(path, as_version=4)
     for cell in nb.cells:
         if cell.cell_type == 'code': cell.outputs = []
-    NotebookClient(nb, timeout=900, allow_errors=True, resources={'metadata': {'path': str(path.parent)}},
+    NotebookClient(nb, timeout=900, allow_errors=True, coalesce_streams=True, resources={'metadata': {'path': str(path.parent)}},
                    extra_arguments=['--log-level=ERROR']).execute()
     return nb
 

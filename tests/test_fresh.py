@@ -73,6 +73,9 @@ def test_wheel_needs_no_notebook_tools(tmp_path, copy):
     assert done.returncode == 0 and 'epoch 1' in done.stdout, done.stderr
 
 
+def test_readme_is_fresh(): run_in(ROOT, 'python', 'site/convert.py', '--check')
+
+
 def test_version_is_said_once():
     config = configparser.ConfigParser(delimiters=['='])
     config.read(ROOT/'settings.ini')
