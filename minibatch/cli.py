@@ -19,22 +19,25 @@ from .training import _check_settings, accuracy, train
 # %% auto #0
 __all__ = ['minibatch_train']
 
-# %% ../nbs/99_cli.ipynb #beade4a5
+# %% ../nbs/99_cli.ipynb #b7c57bec
 def _check_plot(plot:str|None):
     "Raise `ValueError` unless a picture can be written to `plot`."
     if plot is None: return
     types = Figure().canvas.get_supported_filetypes()
-    if Path(plot).suffix[1:].lower() not in types: raise ValueError(f'plot is {plot!r}: expected a name that ends in .png, .svg or .pdf.')
-    if not Path(plot).absolute().parent.is_dir(): raise ValueError(f'plot is {plot!r}: its folder does not exist.')
+    if Path(plot).suffix[1:].lower() not in types:
+        raise ValueError(f'plot is {plot!r}: expected a name that ends in .png, .svg or .pdf.')
+    if not Path(plot).absolute().parent.is_dir():
+        raise ValueError(f'plot is {plot!r}: its folder does not exist.')
 
-# %% ../nbs/99_cli.ipynb #3c3f088e
+# %% ../nbs/99_cli.ipynb #89084b6a
 def _save_plot(losses:list, plot:str):
     "Draw the loss of each step into the file `plot`, which appears whole or not at all."
     fig = Figure(figsize=(7, 3), layout='constrained')
     ax = fig.subplots()
     ax.plot(losses, lw=.5, color='#999999', label='one step')
     means = torch.tensor(losses)[:len(losses)//100*100].reshape(-1, 100).mean(1)
-    ax.plot(range(50, 50 + 100*len(means), 100), means, color='#D55E00', label='mean of 100 steps')
+    middles = range(50, 50 + 100*len(means), 100)
+    ax.plot(middles, means, color='#D55E00', label='mean of 100 steps')
     ax.set(xlabel='step', ylabel='loss', ylim=0)
     ax.legend()
     path = Path(plot).absolute()
@@ -42,52 +45,61 @@ def _save_plot(losses:list, plot:str):
         fig.savefig(Path(tmp)/path.name)
         os.replace(Path(tmp)/path.name, path)
 
-# %% ../nbs/99_cli.ipynb #3f76bef6
+# %% ../nbs/99_cli.ipynb #a17ec389
+def _make_line(model, mnist, epochs):
+    "A function that prints a batch's loss and accuracy, and the validation accuracy."
+    names = iter(['start', *(f'epoch {e}' for e in range(1, epochs + 1))])
+    def line(loss, preds, yb):
+        with torch.no_grad(): valid = accuracy(model(mnist.x_valid), mnist.y_valid)
+        print(f'{next(names):10} {loss:.2f}, {accuracy(preds, yb):.2f} · {valid:.4f}', flush=True)
+    return line
+
+# %% ../nbs/99_cli.ipynb #5c7916b2
 def _train(epochs:int=3, # Times to go through the training rows
            bs:int=50, # Rows in a minibatch
            lr:float=0.5, # Learning rate
            nh:int=50, # Width of the hidden layer
            seed:int=1, # Seed of the network's first weights
-           threads:int=1, # Threads; with one, runs on the same machine repeat to the last digit
+           threads:int=1, # With one, a run repeats to the last digit on the same machine
            data:str=None, # Folder with the four MNIST files, or the file mnist.pkl.gz
-           source:str='auto', # Which digits: auto, mnist (the real ones or an error), embedded (the stand-in)
+           source:str='auto', # auto, mnist (the real digits or an error), embedded (the stand-in)
            plot:str=None, # Draw the loss of each step into this file (.png, .svg, .pdf)
           ):
-    "Train a network of two layers on MNIST and print, after each epoch, the last minibatch's loss and accuracy, and the validation accuracy."
+    "Train a network of two layers on MNIST; after each epoch, say how it does."
     _check_settings(epochs, bs, lr)
     _check_plot(plot)
     if threads < 1: raise ValueError(f'threads is {threads}: expected 1 or more.')
-    if not 0 <= seed < 2**63: raise ValueError(f'seed is {seed}: expected 0 or more, and below 2**63.')
+    if not 0 <= seed < 2**63: raise ValueError(f'seed is {seed}: expected 0 to 2**63 - 1.')
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
     model = Model(784, nh, 10)
     mnist = load_mnist(data, source=source)
-    print({'mnist': 'data: MNIST', 'embedded': "data: the embedded stand-in, not MNIST (scikit-learn's digits)"}[mnist.source],
-          f'· {len(mnist.x_train):,} training rows, {len(mnist.x_valid):,} validation rows')
+    real = mnist.source == 'mnist'
+    print('data: MNIST' if real else "data: the embedded stand-in, not MNIST (scikit-learn's digits)")
     print(f'network: 784-{nh}-10 · batches of {bs} · learning rate {lr} · seed {seed}')
     print('last minibatch: loss, accuracy · validation accuracy')
-    lines = iter(['start'] + [f'epoch {e + 1}' for e in range(epochs)])
-    def line(loss, preds, yb):
-        with torch.no_grad(): valid = accuracy(model(mnist.x_valid), mnist.y_valid)
-        print(f'{next(lines):10} {loss:.2f}, {accuracy(preds, yb):.2f} · {valid:.4f}', flush=True)
-    xb, yb = mnist.x_train[:bs], mnist.y_train[:bs]
-    with torch.no_grad(): line(cross_entropy(model(xb), yb), model(xb), yb)
-    losses = train(model, mnist.x_train, mnist.y_train, epochs=epochs, bs=bs, lr=lr, after_epoch=line)
+    line = _make_line(model, mnist, epochs)
+    x, y = mnist.x_train, mnist.y_train
+    with torch.no_grad(): preds = model(x[:bs])
+    line(cross_entropy(preds, y[:bs]), preds, y[:bs])
+    losses = train(model, x, y, epochs=epochs, bs=bs, lr=lr, after_epoch=line)
     if plot is not None: _save_plot(losses, plot)
 
-# %% ../nbs/99_cli.ipynb #6ef9f1c9
+# %% ../nbs/99_cli.ipynb #d5bb0aed
 def minibatch_train(argv:list[str]|None=None): # Arguments; those of the command line if None
-    "The command `minibatch-train`: exits with status 2 for a wrong argument, 1 if the run fails, 130 if it is interrupted."
+    "Exit with status 2 for a wrong argument, 1 if the run fails, 130 if it is interrupted."
     parser = anno_parser(_train, prog='minibatch-train')
     parser.add_argument('--version', action='version', version=f'minibatch {__version__}')
-    def stop(status, message): parser.exit(status, f'{parser.prog}: {str(message).splitlines()[0]}\n')
+    def say(message): return f'{parser.prog}: {str(message).splitlines()[0]}\n'
+    def stop(status, message): parser.exit(status, say(message))
     parser.error = lambda message: stop(2, f'{message} (--help lists the options)')
     args = vars(parser.parse_args(argv))
     for name in 'pdb', 'xtra': args.pop(name) # fastcore's own
     with warnings.catch_warnings():
-        warnings.showwarning = lambda message, *_: print(f'{parser.prog}: {message}', file=sys.stderr)
+        warnings.showwarning = lambda message, *_: sys.stderr.write(say(message))
         try: _train(**args)
-        except BrokenPipeError: os.dup2(os.open(os.devnull, os.O_WRONLY), 1) # whoever read the output has left: `| head`
+        except BrokenPipeError: # whoever read the output has left, as `| head` does
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         except (OSError, ValueError) as e: stop(2, e)
         except (FloatingPointError, MemoryError, RuntimeError) as e: stop(1, e)
         except KeyboardInterrupt: stop(130, 'interrupted; nothing was written')

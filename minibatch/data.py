@@ -19,50 +19,47 @@ from tqdm import tqdm
 # %% auto #0
 __all__ = ['FILES', 'MIRRORS', 'MNIST', 'load_mnist', 'show_digits']
 
-# %% ../nbs/00_data.ipynb #ad4a4c44
+# %% ../nbs/00_data.ipynb #c3c47644
 FILES = {  # name: (size in bytes, SHA-256), both of the decompressed content
-    'train-images-idx3-ubyte': (47_040_016, 'ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db'),
-    'train-labels-idx1-ubyte': (60_008, '65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5'),
-    't10k-images-idx3-ubyte': (7_840_016, '0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7'),
-    't10k-labels-idx1-ubyte': (10_008, 'ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2'),
+    'train-images-idx3-ubyte':
+        (47_040_016, 'ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db'),
+    'train-labels-idx1-ubyte':
+        (60_008, '65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5'),
+    't10k-images-idx3-ubyte':
+        (7_840_016, '0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7'),
+    't10k-labels-idx1-ubyte':
+        (10_008, 'ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2'),
 }
 
-# %% ../nbs/00_data.ipynb #258db54f
+# %% ../nbs/00_data.ipynb #00b6b2a5
 def _verify(content:bytes, # Decompressed content
             name:str, # Which of `FILES` it should be
             where, # Where it came from, for the error
-           ) -> bytes: # `content`, if it is the right one
-    "Return `content` if it is MNIST's `name`; raise `ValueError` if it is anything else."
+           ) -> bytes: # `content`
+    "Return `content` if it is MNIST's `name`, and raise `ValueError` if it is not."
     size, sha = FILES[name]
+    if len(content) == size and hashlib.sha256(content).hexdigest() == sha: return content
+    found = 'the right size but other content: its SHA-256 differs'
     if len(content) != size: found = f'{len(content):,} bytes where {size:,} were expected'
-    elif hashlib.sha256(content).hexdigest() != sha: found = 'the right size but other content (its SHA-256 differs)'
-    else: return content
-    raise ValueError(f"{where} is not MNIST's {name}: it has {found}. Delete it and download it again.")
+    raise ValueError(f"{where} is not MNIST's {name}: it has {found}. "
+                     'Delete it and download it again.')
 
-# %% ../nbs/00_data.ipynb #d68445f6
+# %% ../nbs/00_data.ipynb #2f921d2c
 def _read(path:Path, # A file, compressed if its name ends in `.gz`
           limit:int, # Most bytes it may hold, decompressed
          ) -> bytes: # Its content, decompressed
     "Read `path`; raise `ValueError` if it is damaged or holds more than `limit` bytes."
+    open_file, again = gzip.open if path.suffix == '.gz' else open, 'Delete it and download it again.'
     try:
-        with (gzip.open if path.suffix == '.gz' else open)(path, 'rb') as f: content = f.read(limit + 1)
+        with open_file(path, 'rb') as f: content = f.read(limit + 1)
     except (EOFError, gzip.BadGzipFile, zlib.error) as e:
-        raise ValueError(f'{path} is not a whole gzip file ({e}). Delete it and download it again.') from None
+        raise ValueError(f'{path} is not a whole gzip file ({e}). {again}') from None
     if len(content) <= limit: return content
-    raise ValueError(f'{path} holds more than the {limit:,} bytes expected. Delete it and download it again.')
+    raise ValueError(f'{path} holds more than the {limit:,} bytes expected. {again}')
 
-# %% ../nbs/00_data.ipynb #51bc6926
-def _arrays(contents:dict, # The four contents, by name
-           ) -> tuple: # uint8 arrays: train images (60000, 784), labels (60000,), test images (10000, 784), labels (10000,)
-    "Look at the verified contents of the four IDX files as arrays, without copying."
-    def images(name): return np.frombuffer(contents[name], np.uint8, offset=16).reshape(-1, 784)
-    def labels(name): return np.frombuffer(contents[name], np.uint8, offset=8)
-    return (images('train-images-idx3-ubyte'), labels('train-labels-idx1-ubyte'),
-            images('t10k-images-idx3-ubyte'), labels('t10k-labels-idx1-ubyte'))
-
-# %% ../nbs/00_data.ipynb #f2966973
+# %% ../nbs/00_data.ipynb #9311f4bc
 class MNIST(NamedTuple):
-    "MNIST as tensors: pictures float32 in [0, 1), a row of 784 pixels each; labels int64, 0 to 9."
+    "Pictures as rows of 784 float32 pixels in [0, 1), and int64 labels from 0 to 9."
     x_train: Tensor # (50000, 784)
     y_train: Tensor # (50000,)
     x_valid: Tensor # (10000, 784)
@@ -75,24 +72,36 @@ class MNIST(NamedTuple):
         rows = f'{len(self.x_train):,} + {len(self.x_valid):,} + {len(self.x_test):,}'
         return f'MNIST(source={self.source!r}, {rows} rows of {self.x_train.shape[1]} pixels)'
 
-# %% ../nbs/00_data.ipynb #7a05bfae
-def _to_mnist(arrays:tuple, # What `_arrays` returns
-              source:str='mnist',
+# %% ../nbs/00_data.ipynb #824b7e16
+def _to_mnist(x:np.ndarray, # Pictures of the training set, uint8, (60000, 784)
+              y:np.ndarray, # Their labels, uint8, (60000,)
+              x_test:np.ndarray, # (10000, 784)
+              y_test:np.ndarray, # (10000,)
+              source:str,
              ) -> MNIST:
-    "Split, scale and convert."
-    x, y, x_test, y_test = arrays
+    "Split the training set, scale the pixels and convert the types."
     def pixels(a): return torch.from_numpy(a.astype(np.float32)).div_(256)
     def labels(a): return torch.from_numpy(a.astype(np.int64))
     return MNIST(pixels(x[:50000]), labels(y[:50000]), pixels(x[50000:]), labels(y[50000:]),
                  pixels(x_test), labels(y_test), source)
 
-# %% ../nbs/00_data.ipynb #04867df1
-def _load_idx(folder:Path) -> MNIST:
+# %% ../nbs/00_data.ipynb #0c58f86b
+def _from_idx(contents:list, # Verified contents of the four IDX files, in the order of `FILES`
+             ) -> MNIST:
+    "Skip the headers and convert."
+    x, y, x_test, y_test = (np.frombuffer(c, np.uint8, offset=8 if 'labels' in name else 16)
+                            for name, c in zip(FILES, contents))
+    return _to_mnist(x.reshape(-1, 784), y, x_test.reshape(-1, 784), y_test, 'mnist')
+
+# %% ../nbs/00_data.ipynb #8ab50545
+def _load_folder(folder:Path) -> MNIST:
     "Load the four IDX files in `folder`, each as `NAME.gz` or `NAME`."
-    found = {name: [p for p in (folder/f'{name}.gz', folder/name) if p.is_file()] for name in FILES}
-    missing = [name for name, paths in found.items() if not paths]
-    if missing: raise FileNotFoundError(f'{folder} has no {", no ".join(missing)} (with or without .gz).')
-    return _to_mnist(_arrays({name: _verify(_read(p, FILES[name][0]), name, p) for name, (p, *_) in found.items()}))
+    contents = []
+    for name, (size, _) in FILES.items():
+        file = next((p for p in (folder/f'{name}.gz', folder/name) if p.is_file()), None)
+        if file is None: raise FileNotFoundError(f'{folder} has no {name} (with or without .gz).')
+        contents.append(_verify(_read(file, size), name, file))
+    return _from_idx(contents)
 
 # %% ../nbs/00_data.ipynb #7f059300
 class _ArrayUnpickler(pickle.Unpickler):
@@ -105,60 +114,67 @@ class _ArrayUnpickler(pickle.Unpickler):
         if f'{module}.{name}' in self.allowed: return super().find_class(module, name)
         raise ValueError(f'it asks for {module}.{name}, which no array needs')
 
-# %% ../nbs/00_data.ipynb #13a7c88c
+# %% ../nbs/00_data.ipynb #fb7804fd
 def _idx(a:np.ndarray, # Whole numbers from 0 to 255: pictures (n, 784) or labels (n,)
         ) -> bytes: # The same in the IDX format
-    "Write pictures or labels in the IDX format; raise `ValueError` if the numbers are not bytes."
-    if not np.array_equal(a, a.astype(np.uint8)): raise ValueError('its numbers are not whole and from 0 to 255')
-    header = struct.pack('>4i', 2051, len(a), 28, 28) if a.ndim == 2 else struct.pack('>2i', 2049, len(a))
-    return header + a.astype(np.uint8).tobytes()
+    "Write pictures or labels as IDX; raise `ValueError` if the numbers are not bytes."
+    if not np.array_equal(a, a.astype(np.uint8)):
+        raise ValueError('its numbers are not whole and from 0 to 255')
+    header = (2051, len(a), 28, 28) if a.ndim == 2 else (2049, len(a))
+    return struct.pack(f'>{len(header)}i', *header) + a.astype(np.uint8).tobytes()
 
-# %% ../nbs/00_data.ipynb #ee96fa16
+# %% ../nbs/00_data.ipynb #9a2f7151
 def _load_pickle(path:Path) -> MNIST:
     "Load the course's `mnist.pkl.gz`, running nothing that it names."
-    content = _read(path, 256 * 2**20)
+    pickled = io.BytesIO(_read(path, 256 * 2**20))
     try:
-        (x, y), (x_valid, y_valid), (x_test, y_test) = _ArrayUnpickler(io.BytesIO(content), encoding='latin-1').load()
+        (x, y), (x_valid, y_valid), (x_test, y_test) = _ArrayUnpickler(pickled, encoding='latin-1').load()
         x, y = np.concatenate([x, x_valid]), np.concatenate([y, y_valid])
         contents = map(_idx, (x * 256, y, x_test * 256, y_test))
-        return _to_mnist(_arrays({name: _verify(c, name, 'what it holds') for name, c in zip(FILES, contents)}))
-    except Exception as e: # whatever a stranger's pickle provokes
+        return _from_idx([_verify(c, name, 'what it holds') for name, c in zip(FILES, contents)])
+    except Exception as e:
         raise ValueError(f"{path} is not the course's mnist.pkl.gz: {e}") from None
 
-# %% ../nbs/00_data.ipynb #10846eeb
+# %% ../nbs/00_data.ipynb #f1eac8b8
 def _load_from(place:Path) -> MNIST:
-    "Load MNIST from a folder or from the course's pickle; raise `FileNotFoundError` if there is neither."
+    "Load from a folder or the course's pickle; raise `FileNotFoundError` if it is neither."
     if place.is_file(): return _load_pickle(place)
     if not place.is_dir():
-        raise FileNotFoundError(f'{place} does not exist: expected a folder with the four MNIST files, or mnist.pkl.gz.')
+        raise FileNotFoundError(f'{place} does not exist: expected a folder with the four MNIST '
+                                'files, or mnist.pkl.gz.')
     pickled = place/'mnist.pkl.gz'
-    return _load_pickle(pickled) if pickled.is_file() and not any(place.glob('*-ubyte*')) else _load_idx(place)
+    if pickled.is_file() and not any(place.glob('*-ubyte*')): return _load_pickle(pickled)
+    return _load_folder(place)
 
-# %% ../nbs/00_data.ipynb #2bf788c7
-MIRRORS = ['https://ossci-datasets.s3.amazonaws.com/mnist/', 'https://storage.googleapis.com/cvdf-datasets/mnist/']
+# %% ../nbs/00_data.ipynb #19cb98f6
+MIRRORS = ['https://ossci-datasets.s3.amazonaws.com/mnist/',
+           'https://storage.googleapis.com/cvdf-datasets/mnist/']
 
+# %% ../nbs/00_data.ipynb #8b940705
 class _Bar(tqdm):
-    "A progress bar (shown in a terminal only) that stops a download far larger than any of the four files."
+    "A progress bar, shown in a terminal only, that ends a download far larger than our files."
     received = 0
-    def __bool__(self): return True # tqdm's own says "empty" as long as the server has not told the size
+
+    def __bool__(self): return True # for tqdm, a bar of unknown length is false
 
     def update(self, n=1):
         self.received += n
         if self.received > 32 * 2**20: raise ValueError('it sent more than 32 MiB')
         return super().update(n)
 
-# %% ../nbs/00_data.ipynb #694cbbcf
+# %% ../nbs/00_data.ipynb #66711ebd
 def _fetch(name:str, # One of `FILES`
            folder:Path, # Where to keep it
           ):
-    "Download `name` from the first mirror that has it, verify it, and only then move it into `folder`."
+    "Download `name` from the first mirror that has it, verify it, then move it into `folder`."
     problems = []
     for url in (f'{mirror}{name}.gz' for mirror in MIRRORS):
-        with (tempfile.TemporaryDirectory(dir=folder, prefix='.download-') as tmp,
-              _Bar(desc=name, unit='B', unit_scale=True, disable=None, leave=False) as bar):
+        bar = _Bar(desc=name, unit='B', unit_scale=True, disable=None, leave=False)
+        get = pooch.HTTPDownloader(bar, timeout=(5, 30), headers={'Accept-Encoding': 'identity'})
+        with bar, tempfile.TemporaryDirectory(dir=folder, prefix='.download-') as tmp:
             file = Path(tmp)/f'{name}.gz'
             try:
-                pooch.HTTPDownloader(bar, timeout=(5, 30), headers={'Accept-Encoding': 'identity'})(url, str(file), None)
+                get(url, str(file), None)
                 _verify(_read(file, FILES[name][0]), name, url)
                 return os.replace(file, folder/file.name)
             except (OSError, ValueError) as e: problems.append(f'{url}: {e}')
@@ -171,74 +187,78 @@ def _cache_folder() -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder): return folder
 
-# %% ../nbs/00_data.ipynb #24205513
+# %% ../nbs/00_data.ipynb #168dfea5
 def _download() -> MNIST:
-    "Load MNIST from the cache folder, after fetching whichever file is missing or damaged there."
+    "Load from the cache folder, after fetching whichever file is missing or damaged there."
     with tempfile.TemporaryDirectory() as tmp:
         try: folder = _cache_folder()
         except OSError as e:
-            warnings.warn(f'MNIST is downloaded for this run only: the cache cannot be written ({e}).')
+            warnings.warn(f'MNIST is kept for this run only, as the cache cannot be written: {e}')
             folder = Path(tmp)
         for name, (size, _) in FILES.items():
             file = folder/f'{name}.gz'
             try: _verify(_read(file, size), name, file)
             except (OSError, ValueError): _fetch(name, folder)
-        return _load_idx(folder)
+        return _load_folder(folder)
 
-# %% ../nbs/00_data.ipynb #2ea590e2
-def _stretch(x:Tensor, # Pictures, shape (n, 8, 8), in [0, 1]
-             rng:np.random.Generator,
-            ) -> np.ndarray: # (n, 784), uint8
-    "Grow each picture to 28 × 28, turned by up to 10°, sized 65 to 85 %, shifted by up to 2 pixels."
+# %% ../nbs/00_data.ipynb #99cd9c3e
+def _vary(x:Tensor, # Pictures in [0, 1], shape (n, 8, 8)
+          rng:np.random.Generator,
+         ) -> np.ndarray: # (n, 784), uint8
+    "Grow each picture to 28 × 28, turned by up to 10° and shifted by up to 2 pixels."
     n = len(x)
     angle, size = np.radians(rng.uniform(-10, 10, n)), rng.uniform(.65, .85, n)
-    shift = rng.uniform(-2, 2, (2, n)) / 14
-    turn = np.array([[np.cos(angle), -np.sin(angle), shift[0]], [np.sin(angle), np.cos(angle), shift[1]]]) / size
-    grid = F.affine_grid(torch.tensor(turn, dtype=torch.float32).permute(2, 0, 1), (n, 1, 28, 28), align_corners=False)
-    x = F.grid_sample(x[:, None], grid, mode='bilinear', align_corners=False)
+    right, down = rng.uniform(-2, 2, (2, n)) / 14
+    turn = np.array([[np.cos(angle), -np.sin(angle), right],
+                     [np.sin(angle), np.cos(angle), down]], dtype=np.float32) / size
+    turn = torch.tensor(turn, dtype=torch.float32).permute(2, 0, 1)
+    grid = F.affine_grid(turn, (n, 1, 28, 28), align_corners=False)
+    x = F.grid_sample(x[:, None], grid, align_corners=False)
     return (x * 1.5 - .3).clamp(0, 1).mul(255).round().to(torch.uint8).reshape(n, 784).numpy()
 
-# %% ../nbs/00_data.ipynb #a38b747e
-def _make_embedded() -> tuple: # As `_arrays` returns them
-    "Make the stand-in from scikit-learn's digits; takes about two seconds."
-    from sklearn.datasets import load_digits
+# %% ../nbs/00_data.ipynb #312753a2
+def _make_embedded() -> tuple: # x, y, x_test, y_test, as `_to_mnist` takes them
+    "Make the stand-in from scikit-learn's digits."
+    from sklearn.datasets import load_digits # here, as it is slow to import and rarely needed
     images, labels = load_digits(return_X_y=True)
     rng = np.random.default_rng(42)
-    order = rng.permutation(len(images))
     def make(originals, n):
         rows = rng.permutation(np.resize(originals, n))
         x = torch.tensor(images[rows] / 16, dtype=torch.float32).reshape(n, 8, 8)
-        return np.concatenate([_stretch(part, rng) for part in x.split(5000)]), labels[rows].astype(np.uint8)
-    (x, y), (x_valid, y_valid), test = make(order[:1200], 50000), make(order[1200:1500], 10000), make(order[1500:], 10000)
+        x = np.concatenate([_vary(part, rng) for part in x.split(5000)])
+        return x, labels[rows].astype(np.uint8)
+    train, valid, test = np.split(rng.permutation(len(images)), [1200, 1500])
+    (x, y), (x_valid, y_valid), test = make(train, 50000), make(valid, 10000), make(test, 10000)
     return np.concatenate([x, x_valid]), np.concatenate([y, y_valid]), *test
 
-# %% ../nbs/00_data.ipynb #88347233
+# %% ../nbs/00_data.ipynb #dcde4009
 def _load_embedded() -> MNIST:
-    "Load the stand-in from the cache folder, or make it and keep it there if that can be done."
+    "Load the stand-in from the cache folder, or make it, and keep it there if that can be done."
     try: file = _cache_folder()/'embedded-1.npz'
-    except OSError: return _to_mnist(_make_embedded(), 'embedded')
+    except OSError: return _to_mnist(*_make_embedded(), 'embedded')
     try:
-        with np.load(file) as saved: return _to_mnist([saved[k] for k in saved], 'embedded')
+        with np.load(file) as kept: return _to_mnist(*kept.values(), 'embedded')
     except Exception: arrays = _make_embedded() # not there, or damaged
     with tempfile.TemporaryDirectory(dir=file.parent, prefix='.embedded-') as tmp:
         np.savez(Path(tmp)/file.name, *arrays)
         os.replace(Path(tmp)/file.name, file)
-    return _to_mnist(arrays, 'embedded')
+    return _to_mnist(*arrays, 'embedded')
 
-# %% ../nbs/00_data.ipynb #5aab77ee
+# %% ../nbs/00_data.ipynb #6f95bc42
 def load_mnist(path:str|Path|None=None, # Folder with the four MNIST files, or `mnist.pkl.gz`
                *,
-               source:str='auto', # 'auto', 'mnist' (the real data or an error), or 'embedded' (the stand-in)
+               source:str='auto', # 'auto', 'mnist' (real or an error) or 'embedded' (stand-in)
               ) -> MNIST:
-    """Load MNIST from `path`, else `$MINIBATCH_DATA`, else `./data`, else the cache folder, else the public mirrors.
-    If none has it, 'auto' warns and loads the stand-in, and 'mnist' raises `FileNotFoundError`. A damaged or foreign
-    file in a place you named raises `ValueError`; in `./data` it is passed over with a warning.
-    Source: LeCun, Cortes and Burges, the MNIST database of handwritten digits."""
+    """Load MNIST from `path`, else `$MINIBATCH_DATA`, `./data`, the cache folder, a public mirror.
+
+    If none has it, 'auto' warns and loads the stand-in, and 'mnist' raises `FileNotFoundError`.
+    A damaged or foreign file in a place you named raises `ValueError`; in `./data` it is passed
+    over with a warning. Source: LeCun, Cortes and Burges, The MNIST database."""
     if source not in ('auto', 'mnist', 'embedded'):
         raise ValueError(f"source is {source!r}: expected 'auto', 'mnist' or 'embedded'.")
     if source == 'embedded':
         if path is None: return _load_embedded()
-        raise ValueError(f"path is {str(path)!r} and source is 'embedded': give one or the other.")
+        raise ValueError(f"path is '{path}' and source 'embedded': give one or the other.")
     if path is not None: return _load_from(Path(path).expanduser())
     if named := os.environ.get('MINIBATCH_DATA'):
         try: return _load_from(Path(named).expanduser())
@@ -248,22 +268,25 @@ def load_mnist(path:str|Path|None=None, # Folder with the four MNIST files, or `
     except (OSError, ValueError) as e: warnings.warn(f'Passed over ./data: {e}', stacklevel=2)
     try: return _download()
     except OSError as e:
-        if source == 'mnist': raise FileNotFoundError(f'MNIST is neither in ./data nor in the cache. {e}') from None
-    warnings.warn('MNIST is not on this machine and no mirror could be reached: this is the embedded stand-in, and '
-                  "numbers will differ from the book's. Name a folder that has MNIST in $MINIBATCH_DATA.", stacklevel=2)
+        if source == 'mnist':
+            raise FileNotFoundError(f'MNIST is neither in ./data nor in the cache. {e}') from None
+    warnings.warn('MNIST is not on this machine and no mirror could be reached: this is the embedded '
+                  "stand-in, and numbers will differ from the book's. Name a folder that has MNIST "
+                  'in $MINIBATCH_DATA.', stacklevel=2)
     return _load_embedded()
 
-# %% ../nbs/00_data.ipynb #b5bc736b
+# %% ../nbs/00_data.ipynb #4c7a08a6
 def show_digits(x:Tensor, # Pictures, shape (n, 784) or (n, 28, 28)
                 y=None, # What to write above each: n labels or strings
                 *,
                 rows:int=2,
                 cols:int=10,
                ) -> plt.Figure:
-    "Draw the first `rows * cols` pictures; raise `ValueError` if `x` has another shape or `y` another length."
+    "Draw the first `rows * cols` pictures; raise `ValueError` if a shape or a length is wrong."
     if x.ndim not in (2, 3) or len(x) == 0 or x[0].numel() != 784:
-        raise ValueError(f'x has shape {tuple(x.shape)}: expected (n, 784) or (n, 28, 28) with n at least 1.')
-    if y is not None and len(y) != len(x): raise ValueError(f'x has {len(x)} pictures and y {len(y)} labels.')
+        raise ValueError(f'x has shape {tuple(x.shape)}: expected (n, 784) or (n, 28, 28), n > 0.')
+    if y is not None and len(y) != len(x):
+        raise ValueError(f'x has {len(x)} pictures and y {len(y)} labels: expected as many.')
     fig, axes = plt.subplots(rows, cols, figsize=(.7*cols, .85*rows), squeeze=False)
     for ax in axes.flat: ax.set_axis_off()
     for i, (ax, picture) in enumerate(zip(axes.flat, x)):

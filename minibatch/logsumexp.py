@@ -11,31 +11,34 @@ from .softmax import _wide
 # %% auto #0
 __all__ = ['logsumexp', 'log_softmax']
 
-# %% ../nbs/03_logsumexp.ipynb #ed7f85e0
+# %% ../nbs/03_logsumexp.ipynb #83a68e68
 def _factor_out_max(x:Tensor, dim:int) -> tuple[Tensor, Tensor]:
-    "`x - m` and `m`, where `m` is the maximum of `x` along `dim`, or 0 where that is infinite or missing."
+    "`x - m` and `m`, the maximum of `x` along `dim`, or 0 where that is infinite or missing."
     x = _wide(x)
     m = (torch.amax if x.numel() else torch.sum)(x.detach(), dim, keepdim=True)
     m = m.where(m.isfinite(), 0)
     return x - m, m
 
-# %% ../nbs/03_logsumexp.ipynb #f5d9bc6c
+# %% ../nbs/03_logsumexp.ipynb #df7cd52e
 def logsumexp(x:Tensor, # Any shape
               dim:int=-1, # The dimension to sum over
               keepdim:bool=False, # Keep `dim`, with length 1?
              ) -> Tensor: # Same type; shape of `x` without `dim`
-    """`x.exp().sum(dim).log()` without overflow: the maximum is factored out. `-inf` where all of `x` is `-inf` or there is
-    nothing to sum, `inf` where an `inf` is in it, `nan` where a `nan` is. Raises `TypeError` if `x` is not a floating-point
-    tensor."""
+    """`x.exp().sum(dim).log()` without overflow, as the maximum is factored out.
+
+    `-inf` where all of `x` is `-inf` or there is nothing to sum, `inf` beside `inf`, `nan` beside
+    `nan`. Raises `TypeError` if `x` is not a floating-point tensor, `IndexError` if it has no `dim`."""
     z, m = _factor_out_max(x, dim)
     result = (m + z.exp().sum(dim, keepdim=True).log()).to(x.dtype)
     return result if keepdim else result.squeeze(dim)
 
-# %% ../nbs/03_logsumexp.ipynb #05184563
+# %% ../nbs/03_logsumexp.ipynb #fcc16849
 def log_softmax(x:Tensor, # Logits, any shape
                 dim:int=-1, # The dimension of the classes
                ) -> Tensor: # Log-probabilities, same shape and type
-    """The logarithm of `softmax(x, dim)`, computed without it: `x` minus `logsumexp(x, dim)`, after the maximum is gone
-    from both. `nan` where `softmax` is. Raises `TypeError` if `x` is not a floating-point tensor."""
+    """The logarithm of `softmax(x, dim)`, without computing the softmax.
+
+    `nan` where no answer exists: beside `nan`, at `inf`, and where all of `x` is `-inf`. Raises
+    `TypeError` if `x` is not a floating-point tensor, and `IndexError` if it has no `dim`."""
     z, _ = _factor_out_max(x, dim)
     return (z - z.exp().sum(dim, keepdim=True).log()).to(x.dtype)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 # %% auto #0
 __all__ = ['Model']
 
-# %% ../nbs/01_model.ipynb #46e76dc3
+# %% ../nbs/01_model.ipynb #2ac12e40
 class Model(nn.Module):
     "A linear layer, a ReLU and a linear layer: (n, n_in) pictures to (n, n_out) scores."
     def __init__(self,
@@ -19,7 +19,8 @@ class Model(nn.Module):
                  n_out:int, # Scores per row: one per class
                 ):
         for name, size in dict(n_in=n_in, nh=nh, n_out=n_out).items():
-            if not isinstance(size, int) or size < 1: raise ValueError(f'{name} is {size!r}: expected an integer, 1 or more.')
+            if not isinstance(size, int) or size < 1:
+                raise ValueError(f'{name} is {size!r}: expected an integer, 1 or more.')
         super().__init__()
         self.layers = nn.ModuleList([nn.Linear(n_in, nh), nn.ReLU(), nn.Linear(nh, n_out)])
 
@@ -28,6 +29,7 @@ class Model(nn.Module):
                ) -> Tensor: # Scores, shape (…, n_out)
         "The scores of each row of `x`; raise `ValueError` if its rows have another length."
         n_in = self.layers[0].in_features
-        if x.shape[-1:] != (n_in,): raise ValueError(f'x has shape {tuple(x.shape)}: expected rows of {n_in} numbers.')
+        if x.shape[-1:] != (n_in,):
+            raise ValueError(f'x has shape {tuple(x.shape)}: expected rows of {n_in} numbers.')
         for l in self.layers: x = l(x)
         return x

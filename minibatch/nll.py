@@ -11,34 +11,44 @@ from .logsumexp import log_softmax
 # %% auto #0
 __all__ = ['nll', 'cross_entropy']
 
-# %% ../nbs/04_nll.ipynb #f8c61cef
-def _check(input:Tensor, target:Tensor):
-    "Raise a one-line error unless `input` has a row of numbers, and `target` a class, for each of n ≥ 1 examples."
-    if not isinstance(input, Tensor) or not input.is_floating_point():
-        raise TypeError(f'input is {getattr(input, "dtype", type(input).__name__)}: expected a floating-point tensor.')
+# %% ../nbs/04_nll.ipynb #a5f1de2b
+def _check(input:Tensor, # Should have shape (n, classes)
+           target:Tensor, # Should have shape (n,) and an integer type
+          ):
+    "Raise a one-line error unless each of n > 0 rows has its numbers and its class."
+    found = getattr(input, 'dtype', type(input).__name__)
+    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+        raise TypeError(f'input is {found}: expected a floating-point tensor.')
     if input.ndim != 2 or 0 in input.shape:
-        raise ValueError(f'input has shape {tuple(input.shape)}: expected (n, classes), at least one of each.')
-    if not isinstance(target, Tensor) or target.dtype == torch.bool or target.is_floating_point() or target.is_complex():
-        raise TypeError(f'target is {getattr(target, "dtype", type(target).__name__)}: expected a tensor of class numbers, '
-                        'of an integer type. Convert it with torch.as_tensor(target).long().')
+        raise ValueError(f'input has shape {tuple(input.shape)}: expected (n, classes), none 0.')
+    found = getattr(target, 'dtype', type(target).__name__)
+    if found not in (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64):
+        raise TypeError(f'target is {found}: expected a tensor of class numbers, of an integer '
+                        'type. Convert it with torch.as_tensor(target).long().')
     if target.shape != input.shape[:1]:
-        raise ValueError(f'target has shape {tuple(target.shape)}: expected ({len(input)},), one class for each row of input.')
+        raise ValueError(f'target has shape {tuple(target.shape)}: expected ({len(input)},), '
+                         'a class for each row of input.')
     low, high = target.aminmax()
     if low < 0 or high >= input.shape[1]:
-        raise IndexError(f'target holds class {(low if low < 0 else high).item()}: expected 0 to {input.shape[1] - 1}.')
+        wrong = low if low < 0 else high
+        raise IndexError(f'target holds class {wrong}: expected 0 to {input.shape[1] - 1}.')
 
-# %% ../nbs/04_nll.ipynb #7d10dcf5
+# %% ../nbs/04_nll.ipynb #8fcae917
 def nll(input:Tensor, # Log-probabilities, shape (n, classes)
         target:Tensor, # Class of each row, shape (n,), an integer type
        ) -> Tensor: # The loss, a single number
-    """Negative log-likelihood: minus the mean of `input[i, target[i]]`. Raises `TypeError`, `ValueError` or `IndexError` if the
-    types, the shapes or the classes do not fit."""
-    _check(input, target)
-    return -input[torch.arange(len(target), device=input.device), target.long()].mean()
+    """Negative log-likelihood: minus the mean of `input[i, target[i]]` over the rows `i`.
 
-# %% ../nbs/04_nll.ipynb #38574daa
+    Raises `TypeError`, `ValueError` or `IndexError` if types, shapes or classes do not fit."""
+    _check(input, target)
+    rows = torch.arange(len(target), device=input.device)
+    return -input[rows, target.long()].mean()
+
+# %% ../nbs/04_nll.ipynb #078aa7a4
 def cross_entropy(input:Tensor, # Logits, shape (n, classes)
                   target:Tensor, # Class of each row, shape (n,), an integer type
                  ) -> Tensor: # The loss, a single number
-    "The mean cross-entropy of the softmax of `input` against `target`: `nll(log_softmax(input), target)`. Raises as `nll` does."
+    """Mean cross-entropy of the softmax of `input` and the classes in `target`.
+
+    It is `nll(log_softmax(input), target)`, and raises what these raise."""
     return nll(log_softmax(input), target)

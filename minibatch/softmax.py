@@ -10,21 +10,23 @@ from torch import Tensor
 # %% auto #0
 __all__ = ['softmax']
 
-# %% ../nbs/02_softmax.ipynb #368dddcd
+# %% ../nbs/02_softmax.ipynb #21962392
 def _wide(x:Tensor) -> Tensor:
-    "`x` in float32 if its type is a shorter one; raise `TypeError` if it is not floating-point."
+    "`x` in float32 if its type is shorter; raise `TypeError` if it is not floating-point."
     if not isinstance(x, Tensor) or not x.is_floating_point():
         found = x.dtype if isinstance(x, Tensor) else type(x).__name__
-        raise TypeError(f'x is {found}: expected a floating-point tensor. Convert it with torch.as_tensor(x).float().')
+        raise TypeError(f'x is {found}: expected a floating-point tensor. '
+                        'Convert it with torch.as_tensor(x).float().')
     return x.float() if x.element_size() < 4 else x
 
-# %% ../nbs/02_softmax.ipynb #afe2bde7
+# %% ../nbs/02_softmax.ipynb #258c8f66
 def softmax(x:Tensor, # Logits, any shape
             dim:int=-1, # The dimension of the classes
            ) -> Tensor: # Probabilities, same shape and type; they sum to 1 along `dim`
-    """`exp(x) / exp(x).sum(dim)`, computed after subtracting the maximum along `dim`, so that `exp` cannot overflow.
-    `nan` along a `dim` that holds `nan`, `inf` or nothing but `-inf`, as in PyTorch. Raises `TypeError` if `x` is not a
-    floating-point tensor."""
+    """`exp(x) / exp(x).sum(dim)`, after subtracting the maximum so that `exp` cannot overflow.
+
+    `nan` along a `dim` that holds `nan`, `inf` or nothing but `-inf`, as in PyTorch. Raises
+    `TypeError` if `x` is not a floating-point tensor, and `IndexError` if it has no `dim`."""
     wide = _wide(x)
     if x.numel(): wide = wide - wide.amax(dim, keepdim=True)
     e = wide.exp()

@@ -13,13 +13,14 @@ from .nll import cross_entropy
 # %% auto #0
 __all__ = ['accuracy', 'report', 'train']
 
-# %% ../nbs/05_training.ipynb #3ddd5f9d
+# %% ../nbs/05_training.ipynb #4dc10ca8
 def accuracy(out:Tensor, # Scores, shape (n, classes)
              yb:Tensor, # Class of each row, shape (n,)
             ) -> Tensor: # A single number from 0 to 1
-    "The part of the rows whose highest score is at their class; raise `ValueError` if the shapes do not fit."
+    "The share of rows whose highest score is at their class; raise `ValueError` for other shapes."
     if out.ndim != 2 or len(out) == 0 or yb.shape != out.shape[:1]:
-        raise ValueError(f'out has shape {tuple(out.shape)} and yb {tuple(yb.shape)}: expected (n, classes) and (n,), n at least 1.')
+        raise ValueError(f'out has shape {tuple(out.shape)} and yb {tuple(yb.shape)}: '
+                         'expected (n, classes) and (n,), n > 0.')
     return (out.argmax(dim=1) == yb).float().mean()
 
 # %% ../nbs/05_training.ipynb #1f1aa35a
@@ -30,14 +31,15 @@ def report(loss:Tensor|float, # The loss of a batch
     "Print the loss and the accuracy of a batch."
     print(f'{loss:.2f}, {accuracy(preds, yb):.2f}')
 
-# %% ../nbs/05_training.ipynb #059033a4
+# %% ../nbs/05_training.ipynb #84238bde
 def _check_settings(epochs, bs, lr):
     "Raise `ValueError` unless `train` can work with these."
     for name, value, least in ('epochs', epochs, 0), ('bs', bs, 1):
-        if not isinstance(value, int) or value < least: raise ValueError(f'{name} is {value!r}: expected an integer, {least} or more.')
+        if not isinstance(value, int) or value < least:
+            raise ValueError(f'{name} is {value!r}: expected an integer, {least} or more.')
     if not 0 < lr < math.inf: raise ValueError(f'lr is {lr!r}: expected a number above 0.')
 
-# %% ../nbs/05_training.ipynb #d4d87584
+# %% ../nbs/05_training.ipynb #0385b434
 def train(model:nn.Module, # Trained in place
           x:Tensor, # Inputs, a row per example
           y:Tensor, # Classes, shape (n,), an integer type
@@ -45,24 +47,31 @@ def train(model:nn.Module, # Trained in place
           epochs:int=3, # Times to go through all rows, in order
           bs:int=50, # Rows in a batch; the last one takes what is left
           lr:float=0.5, # Learning rate
-          after_epoch=report, # Called with the loss, scores and classes of each epoch's last batch, as it was before its step
+          after_epoch=report, # Called with the last batch's loss, scores and classes
          ) -> list[float]: # The loss of each step
-    """Train `model` by minibatch gradient descent on the cross-entropy. Raises `ValueError` if an argument does not fit, and
-    `FloatingPointError` at the first loss that is not finite, with the parameters as they were before that batch."""
+    """Train `model` by minibatch gradient descent on the cross-entropy.
+
+    Raises `ValueError` if an argument does not fit, and `FloatingPointError` at the first loss
+    that is not finite, leaving the parameters as they were before that batch."""
     _check_settings(epochs, bs, lr)
-    if len(x) == 0 or len(x) != len(y): raise ValueError(f'x has {len(x)} rows and y {len(y)}: expected as many, and at least one.')
-    losses, params = [], [p for p in model.parameters() if p.requires_grad]
-    if not params: raise ValueError('model has no parameter to train: are its layers in a plain list? Use nn.ModuleList.')
+    if len(x) == 0 or len(x) != len(y):
+        raise ValueError(f'x has {len(x)} rows and y {len(y)}: expected as many, and at least one.')
+    params = [p for p in model.parameters() if p.requires_grad]
+    if not params:
+        raise ValueError('model has no parameter to train: are its layers in a plain list?')
     for p in params: p.grad = None
-    for epoch in range(epochs):
-        for i in tqdm(range(0, len(x), bs), desc=f'epoch {epoch + 1}', disable=None, leave=False): # a bar in a terminal only
+    losses = []
+    for epoch in range(1, epochs + 1):
+        starts = range(0, len(x), bs)
+        for i in tqdm(starts, desc=f'epoch {epoch}', disable=None, leave=False): # in a terminal only
             xb, yb = x[i:i+bs], y[i:i+bs]
             preds = model(xb)
             loss = cross_entropy(preds, yb)
             losses.append(loss.item())
             if not math.isfinite(losses[-1]):
-                raise FloatingPointError(f'the loss is {losses[-1]} in epoch {epoch + 1}, batch {i//bs + 1}, with lr {lr}: '
-                                         'try a smaller lr, and look for nan or inf in x.')
+                raise FloatingPointError(f'the loss is {losses[-1]} in epoch {epoch}, batch '
+                                         f'{i//bs + 1}, with lr {lr}: try a smaller lr, and look '
+                                         'for nan or inf in x.')
             loss.backward()
             with torch.no_grad():
                 for p in params:
