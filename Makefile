@@ -26,7 +26,7 @@ setup: .venv/installed ## set up .venv, if that has not been done
 
 test: docs ## set up and run everything that must pass
 	$(BIN)/nbdev_test
-	$(BIN)/pytest tests
+	$(BIN)/pytest -n 2 --dist loadfile tests
 
 lab: setup ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab nbs
@@ -54,7 +54,7 @@ export: setup ## write the modules in minibatch/ from the notebooks
 constraints.txt:
 	$(BIN)/pip install --quiet uv
 	echo '# What was tested, for every Python from 3.10 to 3.13. Made by: make -B constraints.txt' > $@.new
-	echo 'torch==2.13.0' | $(BIN)/uv pip compile --universal --python-version 3.10 --extra dev --no-annotate --no-header \
+	echo 'torch==2.13.0' | $(BIN)/uv pip compile --no-cache --universal --python-version 3.10 --extra dev --no-annotate --no-header \
 	    --constraints - setup.py | grep -Ev '^(nvidia-|cuda-|triton)' >> $@.new
 	mv $@.new $@
 
