@@ -132,7 +132,7 @@ def make_readme(proc:Path) -> dict[str, bytes]: # {path: content}
 
 def main():
     refresh_quarto_yml()
-    proc = proc_nbs(force=True)
+    proc = proc_nbs(force=sys.argv[1:] != ['--check']) # to check, what `make docs` has made will do
     if not sys.argv[1:]: return make_sources(proc)
     files = make_readme(proc)
     stale = [name for name, content in files.items() if not (ROOT/name).is_file() or (ROOT/name).read_bytes() != content]

@@ -56,7 +56,9 @@ def start_in_terminal(*argv):
     "Start the command with its output in a terminal; returns the process and a function that reads what it has printed."
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack('4H', 24, 80, 0, 0))
-    process = subprocess.Popen([COMMAND, *map(str, argv)], stdout=theirs, stderr=theirs, env=ENV)
+    # A shell starts background jobs with SIGINT ignored, and that is inherited.
+    process = subprocess.Popen([COMMAND, *map(str, argv)], stdout=theirs, stderr=theirs, env=ENV,
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     os.close(theirs)
     def read():
         try: return os.read(ours, 65536).decode()
