@@ -14,7 +14,7 @@ PORT ?= 8000
 .DEFAULT_GOAL := train
 
 train: setup ## set up and train the network of chapter 05 (this is what plain `make` does)
-	$(BIN)/minibatch-train
+	$(BIN)/minibatch-train --no-shuffle
 
 setup: .venv/installed ## set up .venv, if that has not been done
 
