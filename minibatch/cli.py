@@ -20,7 +20,7 @@ from .optim import SGD
 from .training import _check_settings, accuracy
 
 # %% auto #0
-__all__ = ['HEADING', 'SCHEDULES', 'minibatch_train']
+__all__ = ['HEADING', 'SCHEDULES', 'DATA', 'minibatch_train']
 
 # %% ../nbs/99_cli.ipynb #06fbe183
 class _Noted:
@@ -45,7 +45,7 @@ def _line(epoch, last, train_loss, valid_loss, share, lr, seconds):
     "Print a line under `HEADING`; what is empty stays empty."
     cells = (epoch, 5, ''), (last, 17, ''), (train_loss, 16, '.4f'), (valid_loss, 18, '.4f'), \
             (share, 11, '.4f'), (lr, 8, '.3g'), (seconds, 10, '.1f')
-    line = ''.join(f'{value:{form if value != "" else ""}}'.rjust(width) for value, width, form in cells)
+    line = ''.join((f'{value:{form}}' if value != '' else '').rjust(n) for value, n, form in cells)
     print(line.rstrip(), flush=True)
 
 # %% ../nbs/99_cli.ipynb #3230295c
@@ -64,7 +64,8 @@ def _draw(losses:list, history, batches:int) -> Figure:
     first = len(history) * batches - len(losses)
     ax.plot(range(first, first + len(losses)), losses, lw=.5, color='#999999', label='one step')
     means = torch.tensor(losses)[:len(losses)//100*100].reshape(-1, 100).mean(1)
-    ax.plot(range(first + 50, first + 50 + 100*len(means), 100), means, color='#D55E00', label='mean of 100 steps')
+    middles = range(first + 50, first + 50 + 100*len(means), 100)
+    ax.plot(middles, means, color='#D55E00', label='mean of 100 steps')
     ax.plot(history.index * batches, history.valid_loss, 'o', color='#0072B2', label='validation')
     ax.set(xlabel='step', ylabel='loss', ylim=0)
     ax.legend()
@@ -82,8 +83,18 @@ def _check_files(plot:str|None, history:str|None):
         if not Path(path).absolute().parent.is_dir():
             raise ValueError(f'{name} is {path!r}: its folder does not exist.')
 
+# %% ../nbs/99_cli.ipynb #03bf8d54
+def _loaders(mnist, bs, shuffle, seed):
+    "A loader of training rows and one of validation rows."
+    train_ds = Dataset(mnist.x_train, mnist.y_train)
+    valid_ds = Dataset(mnist.x_valid, mnist.y_valid)
+    generator = torch.Generator().manual_seed(seed)
+    order = BatchSampler(len(train_ds), bs, shuffle=shuffle, generator=generator)
+    return DataLoader(train_ds, order), DataLoader(valid_ds, BatchSampler(len(valid_ds), 1000))
+
 # %% ../nbs/99_cli.ipynb #5c7916b2
 SCHEDULES = {'constant': None, 'linear': linear}
+DATA = {'mnist': 'MNIST', 'embedded': "the embedded stand-in, not MNIST (scikit-learn's digits)"}
 
 def _train(epochs:int=3, # Times to go through the training rows
            bs:int=50, # Rows in a minibatch
@@ -104,7 +115,8 @@ def _train(epochs:int=3, # Times to go through the training rows
     "Train a network of two layers on MNIST; after each epoch, say how it does."
     _check_settings(epochs, bs, lr)
     _check_files(plot, history)
-    if schedule not in SCHEDULES: raise ValueError(f'schedule is {schedule!r}: expected constant or linear.')
+    if schedule not in SCHEDULES:
+        raise ValueError(f'schedule is {schedule!r}: expected constant or linear.')
     if threads < 1: raise ValueError(f'threads is {threads}: expected 1 or more.')
     if not 0 <= seed < 2**63: raise ValueError(f'seed is {seed}: expected 0 to 2**63 - 1.')
     torch.set_num_threads(threads)
@@ -112,22 +124,19 @@ def _train(epochs:int=3, # Times to go through the training rows
     model, noted = Model(784, nh, 10), _Noted()
     opt = SGD(model.parameters(), lr, momentum=momentum)
     mnist = load_mnist(data, source=source)
-    train_ds, valid_ds = Dataset(mnist.x_train, mnist.y_train), Dataset(mnist.x_valid, mnist.y_valid)
-    order = BatchSampler(len(train_ds), bs, shuffle=shuffle, generator=torch.Generator().manual_seed(seed))
-    valid_dl = DataLoader(valid_ds, BatchSampler(len(valid_ds), 1000))
+    train_dl, valid_dl = _loaders(mnist, bs, shuffle, seed)
     run = dict(schedule=SCHEDULES[schedule], checkpoint=checkpoint, resume=resume,
                settings=dict(shuffle=shuffle, seed=seed, data=mnist.source))
-    train_dl = DataLoader(train_ds, order)
-    done = len(_begin(epochs, model, opt, train_dl, **run))
-    print('data: MNIST' if mnist.source == 'mnist' else "data: the embedded stand-in, not MNIST (scikit-learn's digits)")
+    done = len(_begin(epochs, model, opt, train_dl, **run)[0])
+    print('data:', DATA[mnist.source])
     print(f'network: 784-{nh}-10 · batches of {bs}, {"shuffled" if shuffle else "in order"} · '
           f'learning rate {lr:g}, {schedule} · momentum {momentum:g} · seed {seed}')
     print(f'going on from {checkpoint} after epoch {done}\n{HEADING}' if done else HEADING)
     if not done:
         with torch.no_grad(): first = _pair(model(mnist.x_train[:bs]), mnist.y_train[:bs])
         _line('start', first, '', *evaluate(model, valid_dl, cross_entropy), '', '')
-    rows = fit(epochs, model, noted, opt, train_dl, valid_dl, **run,
-               progress=lambda row: _line(row['epoch'], _pair(*noted.batch), *list(row.values())[1:]))
+    def say(row): _line(row['epoch'], _pair(*noted.batch), *list(row.values())[1:])
+    rows = fit(epochs, model, noted, opt, train_dl, valid_dl, **run, progress=say)
     if history is not None: _write(history, rows.to_csv)
     if plot is not None: _write(plot, _draw(noted.losses, rows, len(train_dl)).savefig)
 
@@ -135,7 +144,8 @@ def _train(epochs:int=3, # Times to go through the training rows
 def minibatch_train(argv:list[str]|None=None): # Arguments; those of the command line if None
     "Exit with status 2 for a wrong argument, 1 if the run fails, 130 if it is interrupted."
     parser = anno_parser(_train, prog='minibatch-train')
-    parser.add_argument('--shuffle', action='store_true', default=True, help='Take them in a new random order each epoch (this is the default)')
+    parser.add_argument('--shuffle', action='store_true', default=True,
+                        help='Take them in a new random order each epoch (this is the default)')
     parser.add_argument('--version', action='version', version=f'minibatch {__version__}')
     def say(message): return f'{parser.prog}: {str(message).splitlines()[0]}\n'
     def stop(status, message): parser.exit(status, say(message))
@@ -151,4 +161,5 @@ def minibatch_train(argv:list[str]|None=None): # Arguments; those of the command
         except (FloatingPointError, MemoryError, RuntimeError) as e: stop(1, e)
         except KeyboardInterrupt:
             kept = args['checkpoint'] is not None and Path(args['checkpoint']).exists()
-            stop(130, 'interrupted; ' + ('--resume goes on from the checkpoint' if kept else 'nothing was written'))
+            outcome = '--resume goes on from the checkpoint' if kept else 'nothing was written'
+            stop(130, f'interrupted; {outcome}')

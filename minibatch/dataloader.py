@@ -18,7 +18,8 @@ class Dataset:
                 ):
         "Raises `TypeError` or `ValueError` if they are not tensors of one length."
         for t in tensors:
-            if not isinstance(t, Tensor): raise TypeError(f'a {type(t).__name__} was given: expected tensors.')
+            if not isinstance(t, Tensor):
+                raise TypeError(f'a {type(t).__name__} was given: expected tensors.')
         if len({t.shape[:1] for t in tensors}) != 1 or tensors[0].ndim == 0:
             shapes = ', '.join(str(tuple(t.shape)) for t in tensors) or 'nothing'
             raise ValueError(f'tensors of shape {shapes} were given: expected as many rows in each.')
@@ -46,20 +47,24 @@ class BatchSampler:
         for name, value in dict(n=n, bs=bs).items():
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f'{name} is {value!r}: expected an integer, 1 or more.')
-        if drop_last and bs > n: raise ValueError(f'bs is {bs}: with drop_last, expected at most the {n} rows.')
-        self.n, self.bs, self.shuffle, self.drop_last, self.generator = n, bs, shuffle, drop_last, generator
+        if drop_last and bs > n:
+            raise ValueError(f'bs is {bs}: with drop_last, expected at most the {n} rows.')
+        self.n, self.bs, self.shuffle = n, bs, shuffle
+        self.drop_last, self.generator = drop_last, generator
 
     def __len__(self): return self.n // self.bs if self.drop_last else -(-self.n // self.bs)
 
     def __iter__(self):
-        order = torch.randperm(self.n, generator=self.generator) if self.shuffle else torch.arange(self.n)
+        order = torch.arange(self.n)
+        if self.shuffle: order = torch.randperm(self.n, generator=self.generator)
         yield from order.split(self.bs)[:len(self)]
 
 # %% ../nbs/08_dataloader.ipynb #c6fa986c
 def collate(rows:list, # Tensors, or tuples of tensors or numbers: the rows of a batch
            ) -> Tensor|tuple[Tensor, ...]: # The same, with a first dimension for the row
     "Stack the rows of a batch; raise `ValueError` if their shapes differ."
-    if isinstance(rows[0], (tuple, list)): return tuple(collate(column) for column in zip(*rows, strict=True))
+    if isinstance(rows[0], (tuple, list)):
+        return tuple(collate(column) for column in zip(*rows, strict=True))
     rows = [torch.as_tensor(row) for row in rows]
     if len(shapes := {tuple(row.shape) for row in rows}) > 1:
         raise ValueError(f'rows of one batch have shapes {sorted(shapes)}: expected the same. '
@@ -70,13 +75,13 @@ def collate(rows:list, # Tensors, or tuples of tensors or numbers: the rows of a
 class DataLoader:
     "The batches of a dataset: the rows that `batch_sampler` names, collated."
     def __init__(self,
-                 dataset, # A `Dataset`, a tensor, or anything with `len` and rows by number
-                 batch_sampler, # Gives the row numbers of each batch: a `BatchSampler` or a list
-                 collate=None, # Makes a batch from a list of rows (None: as fast as the dataset allows)
+                 dataset, # A Dataset, a tensor, or anything with a length and rows by number
+                 batch_sampler, # Gives the row numbers of each batch: a BatchSampler or a list
+                 collate=None, # Makes a batch from a list of rows (None: the fastest way there is)
                 ):
         "Raises `TypeError` if `dataset` has no length or no rows."
         if not (hasattr(dataset, '__len__') and hasattr(dataset, '__getitem__')):
-            raise TypeError(f'dataset is a {type(dataset).__name__}: expected something with rows and a length.')
+            raise TypeError(f'dataset is a {type(dataset).__name__}: expected rows and a length.')
         self.dataset, self.batch_sampler, self.collate = dataset, batch_sampler, collate
 
     @property
@@ -102,4 +107,5 @@ def get_dls(train_ds, # Training rows
            ) -> tuple[DataLoader, DataLoader]:
     "A loader that shuffles the training rows, and one that takes every validation row in order."
     train = BatchSampler(len(train_ds), bs, shuffle=True, drop_last=drop_last, generator=generator)
-    return DataLoader(train_ds, train), DataLoader(valid_ds, BatchSampler(len(valid_ds), 2*bs))
+    valid = BatchSampler(len(valid_ds), 2*bs)
+    return DataLoader(train_ds, train), DataLoader(valid_ds, valid)

@@ -19,7 +19,7 @@ __all__ = ['FORMAT', 'evaluate', 'linear', 'save_checkpoint', 'load_checkpoint',
 
 # %% ../nbs/09_fit.ipynb #97958c95
 def evaluate(model:nn.Module,
-             dl, # Batches (x, y), for example from a `DataLoader`
+             dl, # Batches (x, y), for example from a DataLoader
              loss_func, # From scores and classes to their mean loss
             ) -> tuple[float, float]: # Loss and accuracy, each a mean over all rows
     "Measure `model` on every row of `dl`; raise `ValueError` if there is none."
@@ -47,17 +47,20 @@ def linear(share:float, # How much of the training is done, from 0 to 1
 # %% ../nbs/09_fit.ipynb #82ffa6ff
 def save_checkpoint(path, # The file to write
                     model:nn.Module,
-                    opt, # Its optimizer: an `SGD`, or one of PyTorch's
+                    opt, # Its optimizer, ours or one of PyTorch's
                     history:pd.DataFrame|None=None, # A row for each epoch that is done
                     *,
                     generator:torch.Generator|None=None, # Where the orders of the epochs come from
                     settings:dict|None=None, # Plain values that a run which goes on must share
                    ):
     "Write all that a run needs to go on into one file, which appears whole or not at all."
-    content = dict(format=FORMAT, model=model.state_dict(), opt=opt.state_dict(), opt_type=type(opt).__name__,
-                   history={} if history is None else history.reset_index().to_dict('list'), settings=settings or {},
-                   generator=None if generator is None else generator.get_state(), random=torch.get_rng_state(),
-                   cuda=torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [])
+    content = dict(
+        format=FORMAT, model=model.state_dict(), settings=settings or {},
+        opt=opt.state_dict(), opt_type=type(opt).__name__,
+        history={} if history is None else history.reset_index().to_dict('list'),
+        generator=None if generator is None else generator.get_state(),
+        random=torch.get_rng_state(),
+        cuda=torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [])
     path = Path(path)
     partial = path.with_name(f'{path.name}.partial')
     try:
@@ -74,7 +77,8 @@ FORMAT = 'minibatch checkpoint 1'
 def _read_checkpoint(path) -> dict:
     "What `save_checkpoint` has put into a file; raise `ValueError` if that is not what it holds."
     try: content = torch.load(path, map_location='cpu', weights_only=True)
-    except FileNotFoundError: raise FileNotFoundError(f'{path} does not exist: expected a checkpoint.') from None
+    except FileNotFoundError:
+        raise FileNotFoundError(f'{path} does not exist: expected a checkpoint.') from None
     except Exception:
         raise ValueError(f'{path} is not a checkpoint, or a damaged one. It was left as it is; '
                          'name another file, or delete it to start from the start.') from None
@@ -86,11 +90,11 @@ def load_checkpoint(path, # The file to read
                     model:nn.Module, # Its parameters are set
                     opt=None, # Its optimizer, if that is to go on too
                     *,
-                    generator:torch.Generator|None=None, # The one that was saved, if that is to go on too
+                    generator:torch.Generator|None=None, # The one saved, if that is to go on too
                    ) -> pd.DataFrame: # The history
     """Set `model`, `opt`, `generator` and PyTorch's own random numbers to what a checkpoint holds.
 
-    Raises `FileNotFoundError` or `ValueError`, changing nothing, if there is none or it does not fit."""
+    Raises `FileNotFoundError` or `ValueError`, changing nothing, if it is not there or does not fit."""
     content = _read_checkpoint(path)
     _check_fits(content, path, model, opt, generator)
     if opt is not None: opt.load_state_dict(content['opt'])
@@ -110,13 +114,16 @@ def _check_fits(content:dict, path, model, opt, generator):
             raise ValueError(f'{path} is of another model: {name} is {saved.get(name, "missing")} '
                              f'there and {own.get(name, "missing")} here.')
     if opt is not None and type(opt).__name__ != content['opt_type']:
-        raise ValueError(f"{path} has the state of {content['opt_type']}: expected {type(opt).__name__}.")
+        raise ValueError(f"{path} has the state of {content['opt_type']}: "
+                         f'expected {type(opt).__name__}.')
     if generator is not None and content['generator'] is None:
         raise ValueError(f'{path} has no state of a generator: it was saved without one.')
 
 # %% ../nbs/09_fit.ipynb #d64db3ca
-def _fit_epoch(epoch, epochs, model, loss_func, opt, dl, lrs, schedule, progress) -> float: # Mean loss over its rows
-    "Train for one epoch; raise `FloatingPointError` before a step on a loss that is not finite."
+def _fit_epoch(epoch, epochs, model, loss_func, opt, dl, lrs, schedule, progress) -> float:
+    """Train for one epoch, and return the mean loss over its rows.
+
+    Raises `FloatingPointError` before a step on a loss that is not finite."""
     total, n = 0., 0
     shown = tqdm(dl, desc=f'epoch {epoch}', disable=None if progress else True, leave=False)
     for i, (xb, yb) in enumerate(shown):
@@ -137,18 +144,20 @@ def _fit_epoch(epoch, epochs, model, loss_func, opt, dl, lrs, schedule, progress
 def _check_finite(loss:float, where:str, lr:float):
     "Raise `FloatingPointError` if `loss` is `nan` or infinite."
     if not math.isfinite(loss):
-        raise FloatingPointError(f'the loss is {loss} {where}, with lr {lr:g}: try a smaller lr, and look '
-                                 'for nan or inf in the inputs. The last checkpoint, if any, is as it was.')
+        raise FloatingPointError(f'the loss is {loss} {where}, with lr {lr:g}: try a smaller lr, '
+                                 'and look for nan or inf in the inputs. The last checkpoint, '
+                                 'if any, is as it was.')
 
 # %% ../nbs/09_fit.ipynb #040a59b9
 def _resume(path, model, opt, generator, settings) -> pd.DataFrame:
     "Load a checkpoint after checking that its run had these settings."
     content = _read_checkpoint(path)
-    for saved, now in [*zip(content['opt']['param_groups'], opt.param_groups), (content['settings'], settings)]:
-        for name in saved.keys() & now.keys() - {'params'}:
+    groups = zip(content['opt']['param_groups'], opt.param_groups)
+    for saved, now in [*groups, (content['settings'], settings)]:
+        for name in now.keys() & saved.keys() - {'params'}:
             if saved[name] != now[name]:
-                raise ValueError(f'{path} is of a run with {name} {saved[name]}, and now it is {now[name]}: '
-                                 'give the same to go on, or name another file.')
+                raise ValueError(f'{path} is of a run with {name} {saved[name]}, and now it is '
+                                 f'{now[name]}: give the same to go on, or name another file.')
     return load_checkpoint(path, model, opt, generator=generator)
 
 # %% ../nbs/09_fit.ipynb #6604c791
@@ -157,26 +166,25 @@ def _check_fit(epochs, schedule, checkpoint, resume):
     if not isinstance(epochs, int) or epochs < 0:
         raise ValueError(f'epochs is {epochs!r}: expected an integer, 0 or more.')
     if schedule is not None and not callable(schedule):
-        raise TypeError(f'schedule is {schedule!r}: expected a function of the share done, such as linear.')
+        raise TypeError(f'schedule is {schedule!r}: expected a function, such as linear.')
     if checkpoint is None:
         if resume: raise ValueError('resume needs a checkpoint: name its file.')
         return
     if not Path(checkpoint).absolute().parent.is_dir():
         raise FileNotFoundError(f'checkpoint is {str(checkpoint)!r}: its folder does not exist.')
     if Path(checkpoint).exists() and not resume:
-        raise FileExistsError(f'{checkpoint} exists: go on from it with resume, delete it, or name another file.')
+        raise FileExistsError(f'{checkpoint} exists: go on from it with resume, delete it, '
+                              'or name another file.')
 
-# %% ../nbs/09_fit.ipynb #bbf09304
-def _begin(epochs, model, opt, train_dl, schedule, checkpoint, resume, settings) -> pd.DataFrame: # The history so far
-    "Check what `fit` was given, and load the checkpoint if there is one to go on from."
+# %% ../nbs/09_fit.ipynb #1c1761c0
+def _begin(epochs, model, opt, train_dl, schedule, checkpoint, resume, settings):
+    "Check what `fit` was given; return the history so far and what a resumed run must share."
     _check_fit(epochs, schedule, checkpoint, resume)
-    if not resume or not Path(checkpoint).exists(): return _table([])
-    return _resume(checkpoint, model, opt, getattr(train_dl, 'generator', None), _settings(epochs, train_dl, schedule, settings))
-
-def _settings(epochs, train_dl, schedule, settings) -> dict:
-    "What a run that goes on must share with the one before."
-    own = dict(batches=len(train_dl), schedule=getattr(schedule, '__name__', None))
-    return own | (dict(epochs=epochs) if schedule else {}) | (settings or {})
+    settings = dict(batches=len(train_dl), schedule=getattr(schedule, '__name__', None),
+                    **(dict(epochs=epochs) if schedule else {}), **(settings or {}))
+    if not resume or not Path(checkpoint).exists(): return _table([]), settings
+    generator = getattr(train_dl, 'generator', None)
+    return _resume(checkpoint, model, opt, generator, settings), settings
 
 # %% ../nbs/09_fit.ipynb #1bab011a
 def _table(rows:list[dict]) -> pd.DataFrame:
@@ -193,42 +201,42 @@ def _print_row(row:dict):
 def fit(epochs:int, # Times to go through the training rows
         model:nn.Module, # Trained in place
         loss_func, # From scores and classes to their mean loss
-        opt, # Its optimizer: an `SGD`, or one of PyTorch's
+        opt, # Its optimizer, ours or one of PyTorch's
         train_dl, # Batches (x, y) to train on, with a length
         valid_dl, # Batches (x, y) to measure on
         *,
-        schedule=None, # From the share of the training done to a factor of the learning rate
+        schedule=None, # From the share of the training done to a factor for the learning rate
         checkpoint=None, # A file to save to after each epoch
-        resume:bool=False, # Go on from `checkpoint`, if it is there?
-        settings:dict|None=None, # Plain values that a run which goes on from `checkpoint` must share
+        resume:bool=False, # Go on from the checkpoint, if it is there?
+        settings:dict|None=None, # Plain values that a run which goes on must share
         progress=True, # Print a line an epoch? Or a function to call with each row instead
        ) -> pd.DataFrame: # By epoch: train_loss, valid_loss, accuracy, lr (at its start), seconds
     """Train `model` and measure it after each epoch.
 
-    Raises `ValueError`, `TypeError` or an `OSError` before the first step if something does not fit, and
-    `FloatingPointError` at a loss that is not finite."""
-    history = _begin(epochs, model, opt, train_dl, schedule, checkpoint, resume, settings)
+    Raises `ValueError`, `TypeError` or an `OSError` before the first step if something does not
+    fit, and `FloatingPointError` at a loss that is not finite."""
+    history, settings = _begin(epochs, model, opt, train_dl, schedule, checkpoint, resume, settings)
     rows, lrs = history.reset_index().to_dict('records'), [g['lr'] for g in opt.param_groups]
+    generator = getattr(train_dl, 'generator', None)
     say = progress if callable(progress) else _print_row if progress else None
     for epoch in range(len(rows) + 1, epochs + 1):
-        start = time.perf_counter()
+        start, lr = time.perf_counter(), lrs[0] * (schedule((epoch - 1) / epochs) if schedule else 1)
         model.train()
-        try: train_loss = _fit_epoch(epoch, epochs, model, loss_func, opt, train_dl, lrs, schedule, progress)
+        try:
+            train_loss = _fit_epoch(epoch, epochs, model, loss_func, opt, train_dl, lrs, schedule, progress)
         finally:
-            for group, lr in zip(opt.param_groups, lrs): group['lr'] = lr
+            for group, own in zip(opt.param_groups, lrs): group['lr'] = own
         valid_loss, share = evaluate(model, valid_dl, loss_func)
-        lr = lrs[0] * (schedule((epoch - 1) / epochs) if schedule else 1)
         _check_finite(valid_loss, f'on the validation rows after epoch {epoch}', lr)
         rows.append(dict(epoch=epoch, train_loss=train_loss, valid_loss=valid_loss, accuracy=share,
                          lr=lr, seconds=time.perf_counter() - start))
         if checkpoint is not None:
-            save_checkpoint(checkpoint, model, opt, _table(rows), generator=getattr(train_dl, 'generator', None),
-                            settings=_settings(epochs, train_dl, schedule, settings))
+            save_checkpoint(checkpoint, model, opt, _table(rows), generator=generator, settings=settings)
         if say: say(rows[-1])
     return _table(rows)
 
 # %% ../nbs/09_fit.ipynb #f6b003cf
-def plot_history(history:pd.DataFrame, # What `fit` returns
+def plot_history(history:pd.DataFrame, # What fit returns
                 ) -> plt.Figure:
     "Draw losses and accuracy by epoch; raise `ValueError` if there is no epoch to draw."
     if len(history) == 0: raise ValueError('history has no rows: expected at least one epoch.')

@@ -39,7 +39,7 @@ def backward(model:Model, # Its `.grad`s are added to
 
     Raises `TypeError` for another model, and what `model` and `nll` raise."""
     if not isinstance(model, Model):
-        raise TypeError(f'model is a {type(model).__name__}: expected a Model, whose layers are known.')
+        raise TypeError(f'model is a {type(model).__name__}: expected a Model, whose layers we know.')
     first, _, last = model.layers
     if x.shape[-1:] != (first.in_features,):
         raise ValueError(f'x has shape {tuple(x.shape)}: expected (n, {first.in_features}).')

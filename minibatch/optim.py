@@ -15,21 +15,24 @@ __all__ = ['SGD']
 def _check_options(lr:float, momentum:float, dampening:float, weight_decay:float, nesterov:bool):
     "Raise `ValueError` unless SGD can work with these."
     for name, value in dict(lr=lr, momentum=momentum, weight_decay=weight_decay).items():
-        if not 0 <= value < math.inf: raise ValueError(f'{name} is {value!r}: expected a number, 0 or more.')
-    if not math.isfinite(dampening): raise ValueError(f'dampening is {dampening!r}: expected a number.')
+        if not 0 <= value < math.inf:
+            raise ValueError(f'{name} is {value!r}: expected a number, 0 or more.')
+    if not math.isfinite(dampening):
+        raise ValueError(f'dampening is {dampening!r}: expected a number.')
     if nesterov and (momentum == 0 or dampening != 0):
         raise ValueError(f'nesterov with momentum {momentum!r} and dampening {dampening!r}: '
                          'expected a momentum above 0 and a dampening of 0.')
 
 # %% ../nbs/07_optim.ipynb #69dd73f7
 def _check_params(params) -> list[Tensor]:
-    "`params` as a list; raise `TypeError` or `ValueError` unless it is one of different trainable tensors."
+    "A list of `params`; raise `TypeError` or `ValueError` unless they are different parameters."
     if isinstance(params, Tensor): raise TypeError('params is one tensor: expected a list of them.')
     params = list(params)
     if not params:
         raise ValueError('params is an empty list: are the layers of the model in a plain list?')
     for p in params:
-        if not isinstance(p, Tensor): raise TypeError(f'params holds a {type(p).__name__}: expected tensors.')
+        if not isinstance(p, Tensor):
+            raise TypeError(f'params holds a {type(p).__name__}: expected tensors.')
         if not p.is_leaf: raise ValueError('params holds a computed tensor: expected parameters.')
     if len({id(p) for p in params}) < len(params):
         raise ValueError('params holds the same parameter twice: expected each of them once.')
@@ -42,11 +45,11 @@ def _fit_state(state_dict:dict, own:dict) -> tuple[dict, dict]: # A new group, a
     if len(groups) != 1: raise ValueError(f'state_dict has {len(groups)} groups: expected one.')
     n = len(groups[0]['params'])
     if n != len(params): raise ValueError(f'state_dict is of {n} parameters: expected {len(params)}.')
-    if groups[0].get('maximize'): raise ValueError('state_dict is of an optimizer that climbs: maximize is True.')
+    if groups[0].get('maximize'): raise ValueError('state_dict has maximize True: SGD only descends.')
     options = {name: groups[0][name] for name in own if name != 'params'}
     _check_options(**options)
-    velocity = {i: s.get('momentum_buffer') for i, s in state_dict['state'].items()}
-    velocity = {i: v.detach().to(params[i], copy=True) for i, v in velocity.items() if v is not None}
+    saved = {i: s.get('momentum_buffer') for i, s in state_dict['state'].items()}
+    velocity = {i: v.detach().to(params[i], copy=True) for i, v in saved.items() if v is not None}
     for i, v in velocity.items():
         if v.shape != params[i].shape:
             raise ValueError(f'state_dict has shape {tuple(v.shape)} for parameter {i}: '
@@ -92,9 +95,11 @@ class SGD:
 
     def state_dict(self) -> dict:
         "Options and velocities, in the layout of `torch.optim.SGD`."
-        o = {**self.param_groups[0], 'params': list(range(len(self.param_groups[0]['params'])))}
-        return dict(state={i: dict(momentum_buffer=v) for i, v in self.velocity.items()}, param_groups=[o])
+        group = self.param_groups[0]
+        group = {**group, 'params': list(range(len(group['params'])))}
+        state = {i: dict(momentum_buffer=v) for i, v in self.velocity.items()}
+        return dict(state=state, param_groups=[group])
 
     def load_state_dict(self, state_dict:dict):
-        "Take over copies of what a `state_dict` holds; raise `ValueError`, changing nothing, if it does not fit."
+        "Copy what a `state_dict` holds; raise `ValueError`, changing nothing, if it does not fit."
         self.param_groups[0], self.velocity = _fit_state(state_dict, self.param_groups[0])

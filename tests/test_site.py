@@ -76,6 +76,7 @@ def test_page_is_whole(open_page, name):
     prose = page.eval_on_selector_all('article p, article li', 'all => all.map(e => { e = e.cloneNode(true);'
                                       'e.querySelectorAll("code, mjx-container").forEach(c => c.remove()); return e.innerText })')
     assert not [text for text in prose if re.search(r'\$|\\[(\[a-z]', text)]
+    assert '`](' not in ''.join(page.locator('pre').all_inner_texts())  # nbdev links names in signatures too, where no link can be
 
 
 def test_chapters_have_what_they_need(open_page):
