@@ -20,7 +20,7 @@ from .optim import SGD
 from .training import _check_settings, accuracy
 
 # %% auto #0
-__all__ = ['HEADING', 'SCHEDULES', 'DATA', 'minibatch_train']
+__all__ = ['HEADING', 'SCHEDULES', 'SHUFFLE', 'DATA', 'minibatch_train']
 
 # %% ../nbs/99_cli.ipynb #06fbe183
 class _Noted:
@@ -94,6 +94,8 @@ def _loaders(mnist, bs, shuffle, seed):
 
 # %% ../nbs/99_cli.ipynb #5c7916b2
 SCHEDULES = {'constant': None, 'linear': linear}
+SHUFFLE = {False: 'Take the training rows in the order of the file',
+           True: 'Take them in a new random order each epoch (this is the default)'}
 DATA = {'mnist': 'MNIST', 'embedded': "the embedded stand-in, not MNIST (scikit-learn's digits)"}
 
 def _train(epochs:int=3, # Times to go through the training rows
@@ -101,7 +103,7 @@ def _train(epochs:int=3, # Times to go through the training rows
            lr:float=0.5, # Learning rate
            momentum:float=0., # Share of the velocity that each step keeps
            schedule:str='constant', # constant, or linear: the learning rate falls to 0
-           shuffle:bool=True, # Take the training rows in the order of the file
+           shuffle:bool=True, # Take the training rows in a new random order each epoch
            nh:int=50, # Width of the hidden layer
            seed:int=1, # Seed of the network's first weights and of the orders
            threads:int=1, # With one, a run repeats to the last digit on the same machine
@@ -127,7 +129,7 @@ def _train(epochs:int=3, # Times to go through the training rows
     train_dl, valid_dl = _loaders(mnist, bs, shuffle, seed)
     run = dict(schedule=SCHEDULES[schedule], checkpoint=checkpoint, resume=resume,
                settings=dict(shuffle=shuffle, seed=seed, data=mnist.source))
-    done = len(_begin(epochs, model, opt, train_dl, **run)[0])
+    done = len(_begin(epochs, model, opt, train_dl, valid_dl, **run)[0])
     print('data:', DATA[mnist.source])
     print(f'network: 784-{nh}-10 · batches of {bs}, {"shuffled" if shuffle else "in order"} · '
           f'learning rate {lr:g}, {schedule} · momentum {momentum:g} · seed {seed}')
@@ -136,18 +138,24 @@ def _train(epochs:int=3, # Times to go through the training rows
         with torch.no_grad(): first = _pair(model(mnist.x_train[:bs]), mnist.y_train[:bs])
         _line('start', first, '', *evaluate(model, valid_dl, cross_entropy), '', '')
     def say(row): _line(row['epoch'], _pair(*noted.batch), *list(row.values())[1:])
-    rows = fit(epochs, model, noted, opt, train_dl, valid_dl, **run, progress=say)
-    if history is not None: _write(history, rows.to_csv)
-    if plot is not None: _write(plot, _draw(noted.losses, rows, len(train_dl)).savefig)
+    try:
+        rows = fit(epochs, model, noted, opt, train_dl, valid_dl, **run, progress=say)
+        if history is not None: _write(history, rows.to_csv)
+        if plot is not None: _write(plot, _draw(noted.losses, rows, len(train_dl)).savefig)
+    except BrokenPipeError: raise
+    except OSError as e: raise RuntimeError(e) from None # a full disk is not a wrong option
 
 # %% ../nbs/99_cli.ipynb #d5bb0aed
 def minibatch_train(argv:list[str]|None=None): # Arguments; those of the command line if None
     "Exit with status 2 for a wrong argument, 1 if the run fails, 130 if it is interrupted."
     parser = anno_parser(_train, prog='minibatch-train')
-    parser.add_argument('--shuffle', action='store_true', default=True,
-                        help='Take them in a new random order each epoch (this is the default)')
+    parser.add_argument('--shuffle', action='store_true', default=True) # beside --no-shuffle
+    for action in parser._actions:
+        if action.dest == 'shuffle': action.help = SHUFFLE[action.const]
     parser.add_argument('--version', action='version', version=f'minibatch {__version__}')
-    def say(message): return f'{parser.prog}: {str(message).splitlines()[0]}\n'
+    def say(message):
+        first, *_ = str(message).splitlines() or [type(message).__name__]
+        return f'{parser.prog}: {first}\n'
     def stop(status, message): parser.exit(status, say(message))
     parser.error = lambda message: stop(2, f'{message} (--help lists the options)')
     args = vars(parser.parse_args(argv))

@@ -52,7 +52,8 @@ class BatchSampler:
         self.n, self.bs, self.shuffle = n, bs, shuffle
         self.drop_last, self.generator = drop_last, generator
 
-    def __len__(self): return self.n // self.bs if self.drop_last else -(-self.n // self.bs)
+    def __len__(self):
+        return self.n // self.bs if self.drop_last else -(-self.n // self.bs) # rounded up
 
     def __iter__(self):
         order = torch.arange(self.n)
@@ -64,7 +65,9 @@ def collate(rows:list, # Tensors, or tuples of tensors or numbers: the rows of a
            ) -> Tensor|tuple[Tensor, ...]: # The same, with a first dimension for the row
     "Stack the rows of a batch; raise `ValueError` if their shapes differ."
     if isinstance(rows[0], (tuple, list)):
-        return tuple(collate(column) for column in zip(*rows, strict=True))
+        if len({len(row) for row in rows}) > 1:
+            raise ValueError('rows of one batch have different lengths: expected the same.')
+        return tuple(collate(column) for column in zip(*rows))
     rows = [torch.as_tensor(row) for row in rows]
     if len(shapes := {tuple(row.shape) for row in rows}) > 1:
         raise ValueError(f'rows of one batch have shapes {sorted(shapes)}: expected the same. '
@@ -95,7 +98,8 @@ class DataLoader:
         at_once = self.collate is None and isinstance(self.dataset, (Dataset, Tensor))
         make = self.collate or collate
         for rows in self.batch_sampler:
-            yield self.dataset[rows] if at_once else make([self.dataset[int(i)] for i in rows])
+            if at_once: yield self.dataset[torch.as_tensor(rows)]
+            else: yield make([self.dataset[int(i)] for i in rows])
 
 # %% ../nbs/08_dataloader.ipynb #86936b8b
 def get_dls(train_ds, # Training rows

@@ -4,7 +4,7 @@
 
 # %% ../nbs/09_fit.ipynb #d19a4e7d
 from __future__ import annotations
-import math, os, time
+import io, math, os, time
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -76,9 +76,10 @@ FORMAT = 'minibatch checkpoint 1'
 
 def _read_checkpoint(path) -> dict:
     "What `save_checkpoint` has put into a file; raise `ValueError` if that is not what it holds."
-    try: content = torch.load(path, map_location='cpu', weights_only=True)
+    try: written = io.BytesIO(Path(path).read_bytes())
     except FileNotFoundError:
         raise FileNotFoundError(f'{path} does not exist: expected a checkpoint.') from None
+    try: content = torch.load(written, map_location='cpu', weights_only=True)
     except Exception:
         raise ValueError(f'{path} is not a checkpoint, or a damaged one. It was left as it is; '
                          'name another file, or delete it to start from the start.') from None
@@ -107,7 +108,7 @@ def load_checkpoint(path, # The file to read
 # %% ../nbs/09_fit.ipynb #6d8edb80
 def _check_fits(content:dict, path, model, opt, generator):
     "Raise `ValueError` unless a checkpoint's content belongs to objects like these."
-    saved, own = ({name: tuple(t.shape) for name, t in state.items()}
+    saved, own = ({name: f'{tuple(t.shape)} {t.dtype}' for name, t in state.items()}
                   for state in (content['model'], model.state_dict()))
     for name in [*own, *saved]:
         if own.get(name) != saved.get(name):
@@ -118,6 +119,9 @@ def _check_fits(content:dict, path, model, opt, generator):
                          f'expected {type(opt).__name__}.')
     if generator is not None and content['generator'] is None:
         raise ValueError(f'{path} has no state of a generator: it was saved without one.')
+    if opt is not None and generator is None and content['generator'] is not None:
+        raise ValueError(f'{path} has the state of a generator, and none is here to take it: '
+                         'give the loader a generator.')
 
 # %% ../nbs/09_fit.ipynb #d64db3ca
 def _fit_epoch(epoch, epochs, model, loss_func, opt, dl, lrs, schedule, progress) -> float:
@@ -137,7 +141,6 @@ def _fit_epoch(epoch, epochs, model, loss_func, opt, dl, lrs, schedule, progress
         opt.step()
         total += value * len(yb)
         n += len(yb)
-    if n == 0: raise ValueError('train_dl has no rows: expected at least one batch.')
     return total / n
 
 # %% ../nbs/09_fit.ipynb #ffe26bf9
@@ -148,16 +151,16 @@ def _check_finite(loss:float, where:str, lr:float):
                                  'and look for nan or inf in the inputs. The last checkpoint, '
                                  'if any, is as it was.')
 
-# %% ../nbs/09_fit.ipynb #040a59b9
+# %% ../nbs/09_fit.ipynb #e9426bb7
 def _resume(path, model, opt, generator, settings) -> pd.DataFrame:
     "Load a checkpoint after checking that its run had these settings."
     content = _read_checkpoint(path)
-    groups = zip(content['opt']['param_groups'], opt.param_groups)
-    for saved, now in [*groups, (content['settings'], settings)]:
-        for name in now.keys() & saved.keys() - {'params'}:
-            if saved[name] != now[name]:
-                raise ValueError(f'{path} is of a run with {name} {saved[name]}, and now it is '
-                                 f'{now[name]}: give the same to go on, or name another file.')
+    pairs = [*zip(content['opt']['param_groups'], opt.param_groups), (content['settings'], settings)]
+    for saved, now in pairs:
+        for name in sorted(now.keys() | saved.keys()):
+            if name != 'params' and saved.get(name) != now.get(name):
+                raise ValueError(f'{path} is of a run with {name} {saved.get(name)}, and now it is '
+                                 f'{now.get(name)}: give the same to go on, or name another file.')
     return load_checkpoint(path, model, opt, generator=generator)
 
 # %% ../nbs/09_fit.ipynb #6604c791
@@ -177,11 +180,15 @@ def _check_fit(epochs, schedule, checkpoint, resume):
                               'or name another file.')
 
 # %% ../nbs/09_fit.ipynb #1c1761c0
-def _begin(epochs, model, opt, train_dl, schedule, checkpoint, resume, settings):
+def _begin(epochs, model, opt, train_dl, valid_dl, schedule, checkpoint, resume, settings):
     "Check what `fit` was given; return the history so far and what a resumed run must share."
     _check_fit(epochs, schedule, checkpoint, resume)
-    settings = dict(batches=len(train_dl), schedule=getattr(schedule, '__name__', None),
-                    **(dict(epochs=epochs) if schedule else {}), **(settings or {}))
+    for name, dl in dict(train_dl=train_dl, valid_dl=valid_dl).items():
+        if hasattr(dl, '__len__') and len(dl) == 0:
+            raise ValueError(f'{name} has no rows: expected at least one batch.')
+    settings = dict(batches=len(train_dl), **(settings or {}))
+    if schedule:
+        settings |= dict(schedule=getattr(schedule, '__name__', repr(schedule)), epochs=epochs)
     if not resume or not Path(checkpoint).exists(): return _table([]), settings
     generator = getattr(train_dl, 'generator', None)
     return _resume(checkpoint, model, opt, generator, settings), settings
@@ -215,7 +222,8 @@ def fit(epochs:int, # Times to go through the training rows
 
     Raises `ValueError`, `TypeError` or an `OSError` before the first step if something does not
     fit, and `FloatingPointError` at a loss that is not finite."""
-    history, settings = _begin(epochs, model, opt, train_dl, schedule, checkpoint, resume, settings)
+    history, settings = _begin(epochs, model, opt, train_dl, valid_dl, schedule, checkpoint,
+                               resume, settings)
     rows, lrs = history.reset_index().to_dict('records'), [g['lr'] for g in opt.param_groups]
     generator = getattr(train_dl, 'generator', None)
     say = progress if callable(progress) else _print_row if progress else None

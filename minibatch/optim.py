@@ -43,17 +43,19 @@ def _fit_state(state_dict:dict, own:dict) -> tuple[dict, dict]: # A new group, a
     "Check a `state_dict` against the group `own`, and copy from it."
     groups, params = state_dict['param_groups'], own['params']
     if len(groups) != 1: raise ValueError(f'state_dict has {len(groups)} groups: expected one.')
-    n = len(groups[0]['params'])
+    n, missing = len(groups[0]['params']), own.keys() - groups[0].keys()
     if n != len(params): raise ValueError(f'state_dict is of {n} parameters: expected {len(params)}.')
+    if missing: raise ValueError(f'state_dict has no {min(missing)}: is it of another optimizer?')
     if groups[0].get('maximize'): raise ValueError('state_dict has maximize True: SGD only descends.')
     options = {name: groups[0][name] for name in own if name != 'params'}
     _check_options(**options)
     saved = {i: s.get('momentum_buffer') for i, s in state_dict['state'].items()}
-    velocity = {i: v.detach().to(params[i], copy=True) for i, v in saved.items() if v is not None}
-    for i, v in velocity.items():
-        if v.shape != params[i].shape:
+    for i, v in saved.items():
+        if i not in range(n): raise ValueError(f'state_dict has a parameter {i}: expected 0 to {n - 1}.')
+        if v is not None and v.shape != params[i].shape:
             raise ValueError(f'state_dict has shape {tuple(v.shape)} for parameter {i}: '
                              f'expected {tuple(params[i].shape)}.')
+    velocity = {i: v.detach().to(params[i], copy=True) for i, v in saved.items() if v is not None}
     return dict(params=params, **options), velocity
 
 # %% ../nbs/07_optim.ipynb #06df6100
