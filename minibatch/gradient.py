@@ -7,7 +7,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from .model import Model
-from .nll import _check, cross_entropy
+from .nll import _check, _check_range, cross_entropy
 from .softmax import softmax
 
 # %% auto #0
@@ -20,7 +20,10 @@ def cross_entropy_grad(input:Tensor, # Logits, shape (n, classes)
     """The gradient of `cross_entropy(input, target)` by `input`; each row sums to 0.
 
     Raises `TypeError`, `ValueError` or `IndexError` as `nll` does."""
-    _check(input, target)
+    if input.ndim != 2 or _check(input, target):
+        raise ValueError(f'input has shape {tuple(input.shape)} and target type {target.dtype}: '
+                         'expected (n, classes) and class numbers.')
+    _check_range(target, input.shape[1])
     grad = softmax(input)
     grad[torch.arange(len(target), device=input.device), target.long()] -= 1
     return grad / len(target)

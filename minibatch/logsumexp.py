@@ -5,40 +5,61 @@
 # %% ../nbs/03_logsumexp.ipynb #e6d9ee3a
 from __future__ import annotations
 import torch
-from torch import Tensor
-from .softmax import _wide
+from torch import Tensor, inf
+from torch.autograd import Function
+from .softmax import _any, _double, _finite_max, _max
 
 # %% auto #0
 __all__ = ['logsumexp', 'log_softmax']
 
-# %% ../nbs/03_logsumexp.ipynb #83a68e68
-def _factor_out_max(x:Tensor, dim:int) -> tuple[Tensor, Tensor]:
-    "`x - m` and `m`, the maximum of `x` along `dim`, or 0 where that is infinite or missing."
-    x = _wide(x)
-    m = (torch.amax if x.numel() else torch.sum)(x.detach(), dim, keepdim=True)
-    m = m.where(m.isfinite(), 0)
-    return x - m, m
+# %% ../nbs/03_logsumexp.ipynb #a7bc7df1
+class _LogSumExp(Function):
+    "`logsumexp(x)` and `log_softmax(x)` of float32 or float64 that is not empty."
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x, dim):
+        m = _max(x, dim)
+        infinite = _any(m.isinf(), unknown=True)
+        if infinite: x = _finite_max(x, m)
+        k = x.argmax(dim, True)                     # one of the largest
+        top = x.gather(dim, k)
+        e = (x - top.round()).exp_()                # rounded: then x - 0 is exact near 0
+        others = e.scatter(dim, k, 0).sum(dim, True) / e.gather(dim, k)
+        log = others.log1p()
+        logp = (x - top).sub_(log)
+        return m + log, logp.masked_fill(m == -inf, -inf) if infinite else logp
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.dim = inputs[1]
+        ctx.save_for_backward(output[1])
+
+    @staticmethod
+    def backward(ctx, g, g_log):
+        p = ctx.saved_tensors[0].exp()
+        return torch.addcmul(g_log, p, g - g_log.sum(ctx.dim, True)), None
 
 # %% ../nbs/03_logsumexp.ipynb #df7cd52e
 def logsumexp(x:Tensor, # Any shape
               dim:int=-1, # The dimension to sum over
               keepdim:bool=False, # Keep `dim`, with length 1?
              ) -> Tensor: # Same type; shape of `x` without `dim`
-    """`x.exp().sum(dim).log()` without overflow, as the maximum is factored out.
+    """`x.exp().sum(dim).log()` for any `x`, computed in float64.
 
     `-inf` where all of `x` is `-inf` or there is nothing to sum, `inf` beside `inf`, `nan` beside
     `nan`. Raises `TypeError` if `x` is not a floating-point tensor, `IndexError` if it has no `dim`."""
-    z, m = _factor_out_max(x, dim)
-    result = (m + z.exp().sum(dim, keepdim=True).log()).to(x.dtype)
-    return result if keepdim else result.squeeze(dim)
+    wide = _double(x)
+    result = _LogSumExp.apply(wide, dim)[0] if x.numel() else wide.sum(dim, True) - inf
+    return (result if keepdim else result.squeeze(dim)).to(x.dtype)
 
 # %% ../nbs/03_logsumexp.ipynb #fcc16849
 def log_softmax(x:Tensor, # Logits, any shape
                 dim:int=-1, # The dimension of the classes
                ) -> Tensor: # Log-probabilities, same shape and type
-    """The logarithm of `softmax(x, dim)`, without computing the softmax.
+    """The logarithm of `softmax(x, dim)`, without computing the softmax; in float64.
 
-    `nan` where no answer exists: beside `nan`, at `inf`, and where all of `x` is `-inf`. Raises
-    `TypeError` if `x` is not a floating-point tensor, and `IndexError` if it has no `dim`."""
-    z, _ = _factor_out_max(x, dim)
-    return (z - z.exp().sum(dim, keepdim=True).log()).to(x.dtype)
+    `-inf` where the softmax is 0, `nan` beside `nan`. Raises `TypeError` if `x` is not a
+    floating-point tensor, and `IndexError` if it has no `dim`."""
+    wide = _double(x)
+    return (_LogSumExp.apply(wide, dim)[1] if x.numel() else wide).to(x.dtype)

@@ -5,50 +5,168 @@
 # %% ../nbs/04_nll.ipynb #f4a9ded1
 from __future__ import annotations
 import torch
-from torch import Tensor
-from .logsumexp import log_softmax
+from torch import Tensor, inf
+from torch.autograd import Function
+from .logsumexp import _LogSumExp
+from .softmax import _any, _finite_max, _max
 
 # %% auto #0
-__all__ = ['nll', 'cross_entropy']
+__all__ = ['INTEGERS', 'nll', 'cross_entropy']
 
-# %% ../nbs/04_nll.ipynb #a5f1de2b
-def _check(input:Tensor, # Should have shape (n, classes)
-           target:Tensor, # Should have shape (n,) and an integer type
-          ):
-    "Raise a one-line error unless each of n > 0 rows has its numbers and its class."
+# %% ../nbs/04_nll.ipynb #17bb55f8
+class _Surprise(Function):
+    "Minus the logarithm of softmax at `i`, and its derivative, softmax - one-hot."
+    @staticmethod
+    def forward(x, i, dim):
+        _check_range(i, x.shape[dim])
+        m = _max(x, dim)
+        infinite = _any(m.isinf(), unknown=True)
+        if infinite: x, empty, m = _finite_max(x, m), m == -inf, m.where(~m.isinf(), 0)
+        p = torch.softmax(x, dim)
+        if infinite: p = p.masked_fill(empty, 0)
+        top, d = p.amax(dim, True), x.gather(dim, i) - m
+        others = p.scatter_(dim, i, 0).sum(dim, True)
+        if infinite: others = others + empty
+        loss = torch.log1p(others / top + d.expm1()) - d
+        return loss, p.scatter_(dim, i, -others)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        _, i, ctx.dim = inputs
+        ctx.save_for_backward(i, output[1])
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    def backward(ctx, g, g_slope):
+        i, slope = ctx.saved_tensors
+        grad = None if g is None else g * slope
+        if g_slope is not None:                     # a second derivative is asked for
+            p = slope.scatter_add(ctx.dim, i, torch.ones_like(slope))
+            more = p * (g_slope - (p * g_slope).sum(ctx.dim, True))
+            grad = more if grad is None else grad + more
+        return grad, None, None
+
+    @staticmethod
+    def vmap(info, in_dims, x, i, dim):
+        x, i = (a.expand(info.batch_size, *a.shape) if d is None else a.movedim(d, 0)
+                for a, d in zip((x, i), in_dims))
+        return _Surprise.apply(x, i, dim), (0, 0)
+
+# %% ../nbs/04_nll.ipynb #b0f04829
+def _check_range(target:Tensor, classes:int):
+    "Raise `IndexError` if `target` holds a number that is no class."
+    wrong = (target < 0) | (target >= classes)
+    if _any(wrong, unknown=False):
+        raise IndexError(f'target holds class {target[wrong][0]}: expected 0 to {classes - 1}.')
+
+# %% ../nbs/04_nll.ipynb #aeeb85c9
+INTEGERS = torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64
+
+def _check(input, target, weight=None, reduction='mean', label_smoothing=0.) -> bool:
+    "Is `target` made of probabilities? Raise a one-line error if types or shapes do not fit."
     found = getattr(input, 'dtype', type(input).__name__)
     if not isinstance(found, torch.dtype) or not found.is_floating_point:
         raise TypeError(f'input is {found}: expected a floating-point tensor.')
-    if input.ndim != 2 or 0 in input.shape:
-        raise ValueError(f'input has shape {tuple(input.shape)}: expected (n, classes), none 0.')
+    at = int(input.ndim > 1)                        # the dimension of the classes
+    if not input.ndim or not input.shape[at]:
+        raise ValueError(f'input has shape {tuple(input.shape)}: expected (n, classes), '
+                         '(n, classes, …) or (classes,), with at least one class.')
     found = getattr(target, 'dtype', type(target).__name__)
-    if found not in (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64):
+    soft = isinstance(found, torch.dtype) and found.is_floating_point
+    if not soft and found not in INTEGERS:
         raise TypeError(f'target is {found}: expected a tensor of class numbers, of an integer '
                         'type. Convert it with torch.as_tensor(target).long().')
-    if target.shape != input.shape[:1]:
-        raise ValueError(f'target has shape {tuple(target.shape)}: expected ({len(input)},), '
-                         'a class for each row of input.')
-    low, high = target.aminmax()
-    if low < 0 or high >= input.shape[1]:
-        wrong = low if low < 0 else high
-        raise IndexError(f'target holds class {wrong}: expected 0 to {input.shape[1] - 1}.')
+    expected = input.shape if soft else input.shape[:at] + input.shape[at+1:]
+    if target.shape != expected:
+        raise ValueError(f'target has shape {tuple(target.shape)} and type {found}: expected '
+                         f'{tuple(expected)}, a {"probability" if soft else "class"} for each '
+                         f'{"score" if soft else "row"}.')
+    if weight is not None and weight.shape != input.shape[at:at+1]:
+        raise ValueError(f'weight has shape {tuple(weight.shape)}: expected ({input.shape[at]},).')
+    if reduction not in ('mean', 'sum', 'none'):
+        raise ValueError(f"reduction is {reduction!r}: expected 'mean', 'sum' or 'none'.")
+    if not 0 <= label_smoothing <= 1:
+        raise ValueError(f'label_smoothing is {label_smoothing}: expected a number from 0 to 1.')
+    return soft
 
-# %% ../nbs/04_nll.ipynb #8fcae917
-def nll(input:Tensor, # Log-probabilities, shape (n, classes)
-        target:Tensor, # Class of each row, shape (n,), an integer type
-       ) -> Tensor: # The loss, a single number
+# %% ../nbs/04_nll.ipynb #187d1c19
+def _times(w:Tensor, x:Tensor) -> Tensor:
+    "`w * x`, and 0 where `w` is 0, even if `x` is infinite."
+    empty = (w == 0) & x.isinf()
+    return w * (x.masked_fill(empty, 0) if _any(empty, unknown=True) else x)
+
+def _reduce(loss:Tensor, weight:Tensor|None, reduction:str) -> Tensor:
+    "The losses, their sum, or their sum over that of the weights; 0 if there is nothing to average."
+    if reduction == 'none': return loss
+    if reduction == 'sum': return loss.sum()
+    if weight is None: return loss.mean() if loss.numel() else loss.sum()
+    total = weight.sum()
+    return loss.sum() / total.where(total != 0, 1)
+
+# %% ../nbs/04_nll.ipynb #522b69b6
+def _index_loss(surprise, target, weight, ignore_index) -> tuple[Tensor, Tensor|None]:
+    "What `surprise` says of the classes in `target`, weighted; and the weights, unless all are 1."
+    i, ignored = target.long().unsqueeze(1), (target == ignore_index).unsqueeze(1)
+    some = _any(ignored, unknown=True)
+    loss = surprise(i.masked_fill(ignored, 0) if some else i)
+    if weight is None and not some: return loss.squeeze(1), None
+    w = (~ignored).to(loss.dtype)
+    if weight is not None: w = w * weight.to(w)[i.masked_fill(ignored, 0)]
+    return _times(w, loss).squeeze(1), w
+
+# %% ../nbs/04_nll.ipynb #70a76ecd
+def nll(input:Tensor, # Log-probabilities, shape (n, classes), (n, classes, …) or (classes,)
+        target:Tensor, # Class of each row, the shape of `input` without its classes
+        weight:Tensor|None=None, # One for each class
+        ignore_index:int=-100, # Rows of this class do not count
+        reduction:str='mean', # 'mean', 'sum' or 'none'
+       ) -> Tensor: # The loss, a single number; one for each row if `reduction` is 'none'
     """Negative log-likelihood: minus the mean of `input[i, target[i]]` over the rows `i`.
 
-    Raises `TypeError`, `ValueError` or `IndexError` if types, shapes or classes do not fit."""
-    _check(input, target)
-    rows = torch.arange(len(target), device=input.device)
-    return -input[rows, target.long()].mean()
+    0 if no row counts. Raises `TypeError`, `ValueError` or `IndexError` if something does not fit."""
+    if _check(input, target, weight, reduction):
+        raise TypeError(f'target is {target.dtype}: expected class numbers, of an integer type.')
+    if input.ndim == 1:
+        loss = nll(input[None], target[None], weight, ignore_index, reduction)
+        return loss.squeeze(0) if reduction == 'none' else loss
+    def surprise(i):
+        _check_range(i, input.shape[1])
+        return -input.gather(1, i)
+    return _reduce(*_index_loss(surprise, target, weight, ignore_index), reduction)
 
-# %% ../nbs/04_nll.ipynb #078aa7a4
-def cross_entropy(input:Tensor, # Logits, shape (n, classes)
-                  target:Tensor, # Class of each row, shape (n,), an integer type
-                 ) -> Tensor: # The loss, a single number
-    """Mean cross-entropy of the softmax of `input` and the classes in `target`.
+# %% ../nbs/04_nll.ipynb #45ba2d87
+def cross_entropy(input:Tensor, # Logits, shape (n, classes), (n, classes, …) or (classes,)
+                  target:Tensor, # Classes, the shape of `input` without its own; or probabilities
+                  weight:Tensor|None=None, # One for each class
+                  ignore_index:int=-100, # Rows of this class do not count
+                  reduction:str='mean', # 'mean', 'sum' or 'none'
+                  label_smoothing:float=0.0, # This part of each target goes to all classes alike
+                 ) -> Tensor: # The loss, a single number; one for each row if `reduction` is 'none'
+    """Mean cross-entropy of the softmax of `input` and `target`, with the options of PyTorch's.
 
-    It is `nll(log_softmax(input), target)`, and raises what these raise."""
-    return nll(log_softmax(input), target)
+    0 if no row counts. Raises `TypeError`, `ValueError` or `IndexError` if something does not fit."""
+    soft = _check(input, target, weight, reduction, label_smoothing)
+    if input.ndim == 1:
+        loss = cross_entropy(input[None], target[None], weight, ignore_index, reduction, label_smoothing)
+        return loss.squeeze(0) if reduction == 'none' else loss
+    x, dim = (input.float() if input.element_size() < 4 else input), 1 - input.ndim
+    if not soft and not label_smoothing:
+        def surprise(i): return _Surprise.apply(x, i, dim)[0]
+        loss, w = _index_loss(surprise, target, weight, ignore_index)
+    else: loss, w = _smooth_loss(x, target, weight, ignore_index, label_smoothing, dim)
+    return _reduce(loss, w, reduction).to(input.dtype)
+
+# %% ../nbs/04_nll.ipynb #33893768
+def _smooth_loss(x, target, weight, ignore_index, label_smoothing, dim) -> tuple[Tensor, Tensor]:
+    "Losses against probabilities or smoothed labels, and the weights of the rows."
+    logp, spread = _LogSumExp.apply(x, dim)[1], label_smoothing / x.shape[1]
+    each = x.new_ones(x.shape[1]) if weight is None else weight.to(x.dtype)
+    each = each.reshape(-1, *[1]*(x.ndim - 2))
+    if target.is_floating_point():
+        q = (target.to(x.dtype) * (1 - label_smoothing) + spread) * each
+        loss = -_times(q, logp).sum(1)
+        return loss, torch.ones_like(loss)
+    loss, w = _index_loss(lambda i: -logp.gather(1, i), target, weight, ignore_index)
+    counts = (target != ignore_index).to(x.dtype)
+    smooth = _times(counts, -_times(each, logp).sum(1))
+    return (1 - label_smoothing)*loss + spread*smooth, counts if w is None else w.squeeze(1)

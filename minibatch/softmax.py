@@ -5,29 +5,59 @@
 # %% ../nbs/02_softmax.ipynb #7f632b40
 from __future__ import annotations
 import torch
-from torch import Tensor
+from torch import Tensor, inf
 
 # %% auto #0
-__all__ = ['softmax']
+__all__ = ['ulps', 'softmax']
+
+# %% ../nbs/02_softmax.ipynb #ae187f9a
+def ulps(value:Tensor, # One number
+         true, # What it should be: a number of any precision, such as mpmath's
+        ) -> float: # The distance, in gaps between `value` and the next number of its type
+    "The error of `value` in units in the last place."
+    size = value.detach().abs()
+    gap = torch.nextafter(size, torch.full_like(size, inf)) - size
+    return float(abs(value.item() - true) / gap.item())
 
 # %% ../nbs/02_softmax.ipynb #21962392
-def _wide(x:Tensor) -> Tensor:
-    "`x` in float32 if its type is shorter; raise `TypeError` if it is not floating-point."
+def _double(x:Tensor) -> Tensor:
+    "`x` in float64; raise `TypeError` if it is not floating-point."
     if not isinstance(x, Tensor) or not x.is_floating_point():
         found = x.dtype if isinstance(x, Tensor) else type(x).__name__
         raise TypeError(f'x is {found}: expected a floating-point tensor. '
                         'Convert it with torch.as_tensor(x).float().')
-    return x.float() if x.element_size() < 4 else x
+    return x.double()
+
+# %% ../nbs/02_softmax.ipynb #04106aef
+def _max(x:Tensor, dim:int) -> Tensor:
+    "The maximum along `dim`, kept with length 1, without a derivative."
+    x = x.detach()
+    return x.amax(dim, True) if x.numel() else x.sum(dim, True) - inf
+
+# %% ../nbs/02_softmax.ipynb #4606cf21
+def _any(t:Tensor, unknown:bool) -> bool:
+    "Is any of `t` true? `unknown` inside `torch.compile` and `vmap`, which cannot branch on it."
+    if torch.compiler.is_compiling(): return unknown
+    try: return bool(t.any())
+    except RuntimeError: return unknown
+
+# %% ../nbs/02_softmax.ipynb #249a2689
+def _finite_max(x:Tensor, m:Tensor) -> Tensor:
+    "`x`, but where its maximum `m` is infinite 0 at the maximum and -inf elsewhere."
+    return x.where(~m.isinf(), (x == m).to(x.dtype).log())
 
 # %% ../nbs/02_softmax.ipynb #258c8f66
 def softmax(x:Tensor, # Logits, any shape
             dim:int=-1, # The dimension of the classes
            ) -> Tensor: # Probabilities, same shape and type; they sum to 1 along `dim`
-    """`exp(x) / exp(x).sum(dim)`, after subtracting the maximum so that `exp` cannot overflow.
+    """`exp(x) / exp(x).sum(dim)`, to the last digit, for any `x`; computed in float64.
 
-    `nan` along a `dim` that holds `nan`, `inf` or nothing but `-inf`, as in PyTorch. Raises
-    `TypeError` if `x` is not a floating-point tensor, and `IndexError` if it has no `dim`."""
-    wide = _wide(x)
-    if x.numel(): wide = wide - wide.amax(dim, keepdim=True)
-    e = wide.exp()
-    return (e / e.sum(dim, keepdim=True)).to(x.dtype)
+    1 at `inf`, shared if there are several; 0 where all along `dim` is `-inf`; `nan` beside `nan`.
+    Raises `TypeError` if `x` is not a floating-point tensor, `IndexError` if it has no `dim`."""
+    wide = _double(x)
+    m = _max(wide, dim)
+    infinite = _any(m.isinf(), unknown=True)
+    z = _finite_max(wide, m) if infinite else wide
+    e = (z - _max(z, dim)).exp()
+    p = e / e.sum(dim, keepdim=True)
+    return (p.masked_fill(m == -inf, 0) if infinite else p).to(x.dtype)
