@@ -7,7 +7,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, inf
 from torch.autograd import Function
-from .softmax import _any, _double, _finite_max, _max
+from .softmax import _double, _finite_max, _infinite, _max
 
 # %% auto #0
 __all__ = ['logsumexp', 'log_softmax']
@@ -20,7 +20,7 @@ class _LogSumExp(Function):
     @staticmethod
     def forward(x, dim):
         m = _max(x, dim)
-        infinite = _any(m.isinf(), unknown=True)
+        infinite = _infinite(m)
         if infinite: x = _finite_max(x, m)
         k = x.argmax(dim, True)                     # one of the largest
         top = x.gather(dim, k)

@@ -4,11 +4,12 @@
 
 # %% ../nbs/04_nll.ipynb #f4a9ded1
 from __future__ import annotations
+import inspect
 import torch
 from torch import Tensor, inf
 from torch.autograd import Function
 from .logsumexp import _LogSumExp
-from .softmax import _any, _finite_max, _max
+from .softmax import _any, _finite_max, _infinite, _max
 
 # %% auto #0
 __all__ = ['INTEGERS', 'nll', 'cross_entropy']
@@ -20,7 +21,7 @@ class _Surprise(Function):
     def forward(x, i, dim):
         _check_range(i, x.shape[dim])
         m = _max(x, dim)
-        infinite = _any(m.isinf(), unknown=True)
+        infinite = _infinite(m)
         if infinite: x, empty, m = _finite_max(x, m), m == -inf, m.where(~m.isinf(), 0)
         p = torch.softmax(x, dim)
         if infinite: p = p.masked_fill(empty, 0)
@@ -51,6 +52,8 @@ class _Surprise(Function):
         x, i = (a.expand(info.batch_size, *a.shape) if d is None else a.movedim(d, 0)
                 for a, d in zip((x, i), in_dims))
         return _Surprise.apply(x, i, dim), (0, 0)
+
+_Surprise.forward.__signature__ = inspect.signature(_Surprise.forward) # or apply finds it each time
 
 # %% ../nbs/04_nll.ipynb #b0f04829
 def _check_range(target:Tensor, classes:int):

@@ -41,6 +41,10 @@ def _any(t:Tensor, unknown:bool) -> bool:
     try: return bool(t.any())
     except RuntimeError: return unknown
 
+def _infinite(m:Tensor) -> bool:
+    "May there be an infinite number in `m`?"
+    return _any(m - m != 0, unknown=True) # infinity minus itself is nan
+
 # %% ../nbs/02_softmax.ipynb #249a2689
 def _finite_max(x:Tensor, m:Tensor) -> Tensor:
     "`x`, but where its maximum `m` is infinite 0 at the maximum and -inf elsewhere."
@@ -56,7 +60,7 @@ def softmax(x:Tensor, # Logits, any shape
     Raises `TypeError` if `x` is not a floating-point tensor, `IndexError` if it has no `dim`."""
     wide = _double(x)
     m = _max(wide, dim)
-    infinite = _any(m.isinf(), unknown=True)
+    infinite = _infinite(m)
     z = _finite_max(wide, m) if infinite else wide
     e = (z - _max(z, dim)).exp()
     p = e / e.sum(dim, keepdim=True)
