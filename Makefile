@@ -10,7 +10,7 @@ endif
 
 PORT ?= 8000
 
-.PHONY: train setup test lab notebooks docs serve readme export help clean
+.PHONY: train setup test lab notebooks docs serve bench readme export help clean
 .DEFAULT_GOAL := train
 
 train: setup ## set up and train the network of chapter 05 (this is what plain `make` does)
@@ -43,6 +43,9 @@ docs: setup ## build the site into _site/, without Quarto and without a network
 
 serve: docs ## show the site on this machine
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory _site $(PORT)
+
+bench: setup ## compare this book's ways to train with others (several minutes)
+	$(BIN)/minibatch-bench
 
 readme: setup ## write README.md from nbs/index.ipynb
 	$(BIN)/python site/convert.py --readme
