@@ -4,8 +4,7 @@
 
 # %% ../nbs/98_bench.ipynb #d97a3b8c
 from __future__ import annotations
-import importlib.metadata, os, platform, time
-from importlib.util import find_spec
+import functools, importlib.metadata, os, platform, time
 
 import numpy as np
 import pandas as pd
@@ -155,11 +154,19 @@ def _fastai(x, y, nh, bs, lr):
     return epoch, learner.model
 
 # %% ../nbs/98_bench.ipynb #2cd29068
-NEEDS = {'JAX, one scan an epoch': 'jax', 'Lightning Fabric': 'lightning', 'fastai': 'fastai'}
+NEEDS = {'JAX, one scan an epoch': 'jax', 'Lightning Fabric': 'lightning.fabric',
+         'fastai': 'fastai.learner'}
+
+@functools.cache
+def _can_import(module:str) -> bool:
+    "Is `module` installed, and does it load?"
+    try: importlib.import_module(module)
+    except Exception: return False # what is half installed may fail in any way
+    return True
 
 def contenders() -> list[str]:
     "The names of those that can run here."
-    return [name for name in CONTENDERS if name not in NEEDS or find_spec(NEEDS[name])]
+    return [name for name in CONTENDERS if name not in NEEDS or _can_import(NEEDS[name])]
 
 # %% ../nbs/98_bench.ipynb #e67e85b0
 THREE = 'three epochs of train_sparse'
@@ -340,14 +347,14 @@ def _products(x, w, y):
 
 def _plain(x, w, y): F.cross_entropy(F.linear(x, w), y).backward()
 def _chunked(x, w, y): linear_cross_entropy(x, w, y).backward()
-def _torch_auto(x, w, y): F.linear_cross_entropy(x, w, y).backward()
-def _torch_256(x, w, y):
-    options = torch.nn.LinearCrossEntropyOptions(batch_chunk_size=256)
+def _torchs(x, w, y, **options):
+    options = torch.nn.LinearCrossEntropyOptions(**options)
     F.linear_cross_entropy(x, w, y, options=options).backward()
 
 LOSSES = {'plain': _plain, 'linear_cross_entropy': _chunked, 'three products alone': _products}
 if hasattr(F, 'linear_cross_entropy'):
-    LOSSES |= {"PyTorch's own": _torch_auto, "PyTorch's own, chunks of 256": _torch_256}
+    LOSSES |= {"PyTorch's own, automatic chunks": _torchs,
+               "PyTorch's own, chunks of 256": functools.partial(_torchs, batch_chunk_size=256)}
 
 # %% ../nbs/98_bench.ipynb #8d66c6c4
 def _inputs(rows, classes, features, dtype):

@@ -16,6 +16,8 @@ from .bench import (RACES, bench_loss, bench_sweep, measure, plot_bench, plot_sw
                              summarize, where)
 from .data import load_mnist
 from .dataloader import BatchSampler, DataLoader, Dataset
+from .distributed import (DataParallel, ShardedBatchSampler, Workers, join, leave,
+                                   loss_of_shard, lost, shard)
 from .fit import _begin, evaluate, fit, linear
 from .model import Model
 from .nll import cross_entropy
@@ -23,33 +25,41 @@ from .optim import SGD
 from .training import _check_settings, accuracy
 
 # %% auto #0
-__all__ = ['HEADING', 'SCHEDULES', 'SHUFFLE', 'DATA', 'minibatch_train', 'minibatch_bench']
+__all__ = ['HEADING', 'DTYPES', 'SCHEDULES', 'SHUFFLE', 'DATA', 'LOST', 'minibatch_train', 'minibatch_bench']
 
-# %% ../nbs/99_cli.ipynb #06fbe183
+# %% ../nbs/99_cli.ipynb #e1087ae6
 class _Noted:
-    "`cross_entropy`, keeping the loss of each training step and the last batch."
-    def __init__(self): self.losses = []
+    "`cross_entropy`, keeping for each training step the sums of losses, of right answers and of rows."
+    loss_func = staticmethod(loss_of_shard(cross_entropy))
+
+    def __init__(self, workers:Workers): self.workers, self.sums = workers, []
 
     def __call__(self, preds, yb):
-        loss = cross_entropy(preds, yb)
+        loss = self.loss_func(preds, yb)
         if torch.is_grad_enabled(): # in training, not in `evaluate`
-            self.losses.append(loss.item())
-            self.batch = preds.detach(), yb
+            right = (preds.argmax(1) == yb).sum().item()
+            self.sums.append((loss.item() * len(yb), right, len(yb)))
         return loss
+
+    def means(self, last:int=0) -> list[tuple[float, float]]: # Of that many steps; of all, if 0
+        "Loss and accuracy of the last steps, over the rows of all workers."
+        sums = torch.tensor(self.sums[-last:], dtype=torch.float64)
+        sums = torch.tensor(self.workers.sum(sums.flatten().tolist())).reshape(-1, 3)
+        return (sums[:, :2] / sums[:, 2:]).tolist()
 
 # %% ../nbs/99_cli.ipynb #cdf75cae
 HEADING = 'epoch   last minibatch   training loss   validation loss   accuracy      lr   seconds'
 
-def _pair(preds, yb) -> str:
+def _pair(loss, share) -> str:
     "Loss and accuracy of a batch, as the notes print them."
-    return f'{cross_entropy(preds, yb):.2f}, {accuracy(preds, yb):.2f}'
+    return f'{loss:.2f}, {share:.2f}'
 
-def _line(epoch, last, train_loss, valid_loss, share, lr, seconds):
-    "Print a line under `HEADING`; what is empty stays empty."
+def _line(epoch, last, train_loss, valid_loss, share, lr, seconds) -> str:
+    "A line under `HEADING`; what is empty stays empty."
     cells = (epoch, 5, ''), (last, 17, ''), (train_loss, 16, '.4f'), (valid_loss, 18, '.4f'), \
             (share, 11, '.4f'), (lr, 8, '.3g'), (seconds, 10, '.1f')
     line = ''.join((f'{value:{form}}' if value != '' else '').rjust(n) for value, n, form in cells)
-    print(line.rstrip(), flush=True)
+    return line.rstrip()
 
 # %% ../nbs/99_cli.ipynb #3230295c
 def _write(path:str, save):
@@ -87,13 +97,26 @@ def _check_files(plot:str|None, history:str|None):
             raise ValueError(f'{name} is {path!r}: its folder does not exist.')
 
 # %% ../nbs/99_cli.ipynb #03bf8d54
-def _loaders(mnist, bs, shuffle, seed):
-    "A loader of training rows and one of validation rows."
-    train_ds = Dataset(mnist.x_train, mnist.y_train)
-    valid_ds = Dataset(mnist.x_valid, mnist.y_valid)
+DTYPES = {'float32': torch.float32, 'float64': torch.float64}
+
+def _loaders(mnist, limit, dtype, bs, shuffle, seed, workers):
+    "Loaders of this worker's part of each training batch, and of its part of the validation rows."
+    if limit is not None and not 1 <= limit <= len(mnist.x_train):
+        raise ValueError(f'limit is {limit}: expected 1 to {len(mnist.x_train)}.')
+    x, y, x_valid, y_valid = (t.to(workers.device) for t in mnist[:4])
+    train_ds = Dataset(x[:limit].to(dtype), y[:limit])
+    valid_ds = Dataset(*(shard(t, workers.rank, workers.size) for t in (x_valid.to(dtype), y_valid)))
     generator = torch.Generator().manual_seed(seed)
     order = BatchSampler(len(train_ds), bs, shuffle=shuffle, generator=generator)
+    order = ShardedBatchSampler(order, workers.rank, workers.size)
     return DataLoader(train_ds, order), DataLoader(valid_ds, BatchSampler(len(valid_ds), 1000))
+
+# %% ../nbs/99_cli.ipynb #9cbd1cad
+def _first(model, mnist, bs, dtype, workers) -> str:
+    "Loss and accuracy of the first minibatch."
+    x, y = mnist.x_train[:bs].to(workers.device, dtype), mnist.y_train[:bs].to(workers.device)
+    with torch.no_grad(): preds = model(x)
+    return _pair(cross_entropy(preds, y), accuracy(preds, y))
 
 # %% ../nbs/99_cli.ipynb #5c7916b2
 SCHEDULES = {'constant': None, 'linear': linear}
@@ -102,13 +125,15 @@ SHUFFLE = {False: 'Take the training rows in the order of the file',
 DATA = {'mnist': 'MNIST', 'embedded': "the embedded stand-in, not MNIST (scikit-learn's digits)"}
 
 def _train(epochs:int=3, # Times to go through the training rows
-           bs:int=50, # Rows in a minibatch
+           bs:int=50, # Rows in a minibatch, of all workers together
            lr:float=0.5, # Learning rate
            momentum:float=0., # Share of the velocity that each step keeps
            schedule:str='constant', # constant, or linear: the learning rate falls to 0
            shuffle:bool=True, # Take the training rows in a new random order each epoch
            nh:int=50, # Width of the hidden layer
            seed:int=1, # Seed of the network's first weights and of the orders
+           limit:int=None, # Train on this many of the first rows only
+           dtype:str='float32', # float32, or float64: slower, and rounding hardly shows
            threads:int=1, # With one, a run repeats to the last digit on the same machine
            data:str=None, # Folder with the four MNIST files, or the file mnist.pkl.gz
            source:str='auto', # auto, mnist (the real digits or an error), embedded (the stand-in)
@@ -122,29 +147,40 @@ def _train(epochs:int=3, # Times to go through the training rows
     _check_files(plot, history)
     if schedule not in SCHEDULES:
         raise ValueError(f'schedule is {schedule!r}: expected constant or linear.')
+    if dtype not in DTYPES: raise ValueError(f'dtype is {dtype!r}: expected float32 or float64.')
     if threads < 1: raise ValueError(f'threads is {threads}: expected 1 or more.')
     if not 0 <= seed < 2**63: raise ValueError(f'seed is {seed}: expected 0 to 2**63 - 1.')
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
-    model, noted = Model(784, nh, 10), _Noted()
+    workers = join()
+    model, noted = Model(784, nh, 10).to(workers.device, DTYPES[dtype]), _Noted(workers)
     opt = SGD(model.parameters(), lr, momentum=momentum)
     mnist = load_mnist(data, source=source)
-    train_dl, valid_dl = _loaders(mnist, bs, shuffle, seed)
-    run = dict(schedule=SCHEDULES[schedule], checkpoint=checkpoint, resume=resume,
-               settings=dict(shuffle=shuffle, seed=seed, data=mnist.source))
+    train_dl, valid_dl = _loaders(mnist, limit, DTYPES[dtype], bs, shuffle, seed, workers)
+    facts = dict(shuffle=shuffle, seed=seed, data=mnist.source, limit=limit, dtype=dtype)
+    run = dict(schedule=SCHEDULES[schedule], checkpoint=checkpoint, resume=resume, settings=facts)
     done = len(_begin(epochs, model, opt, train_dl, valid_dl, **run)[0])
-    print('data:', DATA[mnist.source])
-    print(f'network: 784-{nh}-10 · batches of {bs}, {"shuffled" if shuffle else "in order"} · '
-          f'learning rate {lr:g}, {schedule} · momentum {momentum:g} · seed {seed}')
-    print(f'going on from {checkpoint} after epoch {done}\n{HEADING}' if done else HEADING)
-    if not done:
-        with torch.no_grad(): first = _pair(model(mnist.x_train[:bs]), mnist.y_train[:bs])
-        _line('start', first, '', *evaluate(model, valid_dl, cross_entropy), '', '')
-    def say(row): _line(row['epoch'], _pair(*noted.batch), *list(row.values())[1:])
+    workers.agree(**facts, epochs=epochs, bs=bs, lr=lr, momentum=momentum, nh=nh, schedule=schedule,
+                  plot=plot, **{'finished epochs': done})
+    def say(*lines):
+        if workers.lead: print(*lines, sep='\n', flush=True)
+    say(f'data: {DATA[mnist.source]}',
+        f'network: 784-{nh}-10 · batches of {bs}, {"shuffled" if shuffle else "in order"} · '
+        f'learning rate {lr:g}, {schedule} · momentum {momentum:g} · seed {seed}')
+    if workers.size > 1: say(f'workers: {workers.size}, each with a part of every batch')
+    say(*([f'going on from {checkpoint} after epoch {done}'] if done else []), HEADING)
+    if not done: say(_line('start', _first(model, mnist, bs, DTYPES[dtype], workers), '',
+                           *evaluate(model, valid_dl, cross_entropy, workers.sum), '', ''))
+    def say_row(row):
+        last = _pair(*noted.means(1)[0])
+        say(_line(row['epoch'], last, *list(row.values())[1:]))
+    if workers.size > 1: model = DataParallel(model, train_dl.batch_sampler)
     try:
-        rows = fit(epochs, model, noted, opt, train_dl, valid_dl, **run, progress=say)
-        if history is not None: _write(history, rows.to_csv)
-        if plot is not None: _write(plot, _draw(noted.losses, rows, len(train_dl)).savefig)
+        rows = fit(epochs, model, noted, opt, train_dl, valid_dl, **run, progress=say_row,
+                   reduce=workers.sum, lead=workers.lead)
+        losses = [loss for loss, _ in noted.means()] if plot is not None else []
+        if history is not None and workers.lead: _write(history, rows.to_csv)
+        if plot is not None and workers.lead: _write(plot, _draw(losses, rows, len(train_dl)).savefig)
     except BrokenPipeError: raise
     except OSError as e: raise RuntimeError(e) from None # a full disk is not a wrong option
 
@@ -152,9 +188,10 @@ def _train(epochs:int=3, # Times to go through the training rows
 def _command(func, parser, argv, interrupted=lambda args: 'nothing was written'):
     "Call `func` with the arguments in `argv`; exit with 2, 1 or 130 if something goes wrong."
     parser.add_argument('--version', action='version', version=f'minibatch {__version__}')
+    worker = f"worker {os.environ['RANK']}: " if 'RANK' in os.environ else ''
     def say(message):
         first, *_ = str(message).splitlines() or [type(message).__name__]
-        return f'{parser.prog}: {first}\n'
+        return f'{parser.prog}: {worker}{first}\n'
     def stop(status, message): parser.exit(status, say(message))
     parser.error = lambda message: stop(2, f'{message} (--help lists the options)')
     args = vars(parser.parse_args(argv))
@@ -165,8 +202,12 @@ def _command(func, parser, argv, interrupted=lambda args: 'nothing was written')
         except BrokenPipeError: # whoever read the output has left, as `| head` does
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         except (OSError, ValueError) as e: stop(2, e)
-        except (FloatingPointError, MemoryError, RuntimeError) as e: stop(1, e)
+        except (FloatingPointError, MemoryError, RuntimeError) as e: stop(1, LOST if lost(e) else e)
         except KeyboardInterrupt: stop(130, f'interrupted; {interrupted(args)}')
+        finally: leave()
+
+LOST = ('another worker has ended or does not answer, so this one ends too. A checkpoint, if any, '
+        'is as it was: run again with --resume')
 
 # %% ../nbs/99_cli.ipynb #d21130a3
 def minibatch_train(argv:list[str]|None=None): # Arguments; those of the command line if None

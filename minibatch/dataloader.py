@@ -4,6 +4,7 @@
 
 # %% ../nbs/08_dataloader.ipynb #7f632b40
 from __future__ import annotations
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,12 +15,12 @@ __all__ = ['Dataset', 'BatchSampler', 'collate', 'DataLoader', 'get_dls']
 class Dataset:
     "Tensors side by side: `ds[i]` is a tuple with the rows `i` of each."
     def __init__(self,
-                 *tensors:Tensor, # One or more, of the same length
+                 *tensors:Tensor|np.ndarray, # One or more, of the same length; arrays may lie on disk
                 ):
-        "Raises `TypeError` or `ValueError` if they are not tensors of one length."
+        "Raises `TypeError` or `ValueError` if they are not tensors or arrays of one length."
         for t in tensors:
-            if not isinstance(t, Tensor):
-                raise TypeError(f'a {type(t).__name__} was given: expected tensors.')
+            if not isinstance(t, (Tensor, np.ndarray)):
+                raise TypeError(f'a {type(t).__name__} was given: expected tensors or arrays.')
         if len({t.shape[:1] for t in tensors}) != 1 or tensors[0].ndim == 0:
             shapes = ', '.join(str(tuple(t.shape)) for t in tensors) or 'nothing'
             raise ValueError(f'tensors of shape {shapes} were given: expected as many rows in each.')
@@ -30,7 +31,8 @@ class Dataset:
     def __getitem__(self,
                     i, # A number, a slice, or a tensor of numbers
                    ) -> tuple[Tensor, ...]: # Those rows of each tensor
-        return tuple(t[i] for t in self.tensors)
+        return tuple(t[i] if isinstance(t, Tensor) else torch.from_numpy(np.array(t[i]))
+                     for t in self.tensors) # of an array, a copy of these rows and no others
 
 # %% ../nbs/08_dataloader.ipynb #f9b3e956
 class BatchSampler:

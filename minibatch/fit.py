@@ -21,6 +21,7 @@ __all__ = ['FORMAT', 'evaluate', 'linear', 'save_checkpoint', 'load_checkpoint',
 def evaluate(model:nn.Module,
              dl, # Batches (x, y), for example from a DataLoader
              loss_func, # From scores and classes to their mean loss
+             reduce=None, # Sums a list of numbers over several processes (chapter 13)
             ) -> tuple[float, float]: # Loss and accuracy, each a mean over all rows
     "Measure `model` on every row of `dl`; raise `ValueError` if there is none."
     modes = [(module, module.training) for module in model.modules()]
@@ -35,6 +36,7 @@ def evaluate(model:nn.Module,
                 n += len(yb)
     finally:
         for module, training in modes: module.training = training
+    if reduce: loss, right, n = reduce([loss, right, n])
     if n == 0: raise ValueError('dl has no rows: expected at least one batch.')
     return loss / n, right / n
 
@@ -124,7 +126,7 @@ def _check_fits(content:dict, path, model, opt, generator):
                          'give the loader a generator.')
 
 # %% ../nbs/09_fit.ipynb #d64db3ca
-def _fit_epoch(epoch, epochs, model, loss_func, opt, dl, lrs, schedule, progress) -> float:
+def _fit_epoch(epoch, epochs, model, loss_func, opt, dl, lrs, schedule, progress, reduce) -> float:
     """Train for one epoch, and return the mean loss over its rows.
 
     Raises `FloatingPointError` before a step on a loss that is not finite."""
@@ -141,6 +143,7 @@ def _fit_epoch(epoch, epochs, model, loss_func, opt, dl, lrs, schedule, progress
         opt.step()
         total += value * len(yb)
         n += len(yb)
+    if reduce: total, n = reduce([total, n])
     return total / n
 
 # %% ../nbs/09_fit.ipynb #ffe26bf9
@@ -217,6 +220,8 @@ def fit(epochs:int, # Times to go through the training rows
         resume:bool=False, # Go on from the checkpoint, if it is there?
         settings:dict|None=None, # Plain values that a run which goes on must share
         progress=True, # Print a line an epoch? Or a function to call with each row instead
+        reduce=None, # Sums a list of numbers over several processes (chapter 13)
+        lead:bool=True, # Show progress and save? Of several processes, one does
        ) -> pd.DataFrame: # By epoch: train_loss, valid_loss, accuracy, lr (at its start), seconds
     """Train `model` and measure it after each epoch.
 
@@ -226,19 +231,20 @@ def fit(epochs:int, # Times to go through the training rows
                                resume, settings)
     rows, lrs = history.reset_index().to_dict('records'), [g['lr'] for g in opt.param_groups]
     generator = getattr(train_dl, 'generator', None)
-    say = progress if callable(progress) else _print_row if progress else None
+    say = progress if callable(progress) else _print_row if progress and lead else None
     for epoch in range(len(rows) + 1, epochs + 1):
         start, lr = time.perf_counter(), lrs[0] * (schedule((epoch - 1) / epochs) if schedule else 1)
         model.train()
         try:
-            train_loss = _fit_epoch(epoch, epochs, model, loss_func, opt, train_dl, lrs, schedule, progress)
+            train_loss = _fit_epoch(epoch, epochs, model, loss_func, opt, train_dl, lrs, schedule,
+                                    progress and lead, reduce)
         finally:
             for group, own in zip(opt.param_groups, lrs): group['lr'] = own
-        valid_loss, share = evaluate(model, valid_dl, loss_func)
+        valid_loss, share = evaluate(model, valid_dl, loss_func, reduce)
         _check_finite(valid_loss, f'on the validation rows after epoch {epoch}', lr)
         rows.append(dict(epoch=epoch, train_loss=train_loss, valid_loss=valid_loss, accuracy=share,
                          lr=lr, seconds=time.perf_counter() - start))
-        if checkpoint is not None:
+        if checkpoint is not None and lead:
             save_checkpoint(checkpoint, model, opt, _table(rows), generator=generator, settings=settings)
         if say: say(rows[-1])
     return _table(rows)

@@ -14,3 +14,7 @@ def no_data(monkeypatch, tmp_path):
     (tmp_path/'work').mkdir()
     monkeypatch.chdir(tmp_path/'work')
     return tmp_path
+
+
+def pytest_configure(config):
+    config.addinivalue_line('markers', 'slow: starts torchrun; left out with -m "not slow"')
