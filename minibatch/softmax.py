@@ -13,9 +13,9 @@ __all__ = ['ulps', 'softmax']
 # %% ../nbs/02_softmax.ipynb #ae187f9a
 def ulps(value:Tensor, # One number
          true, # What it should be: a number of any precision, such as mpmath's
-        ) -> float: # The distance, in gaps between `value` and the next number of its type
+        ) -> float: # The distance, in gaps between `true` and the next number of that type
     "The error of `value` in units in the last place."
-    size = value.detach().abs()
+    size = torch.tensor(abs(float(true)), dtype=value.dtype)
     gap = torch.nextafter(size, torch.full_like(size, inf)) - size
     return float(abs(value.item() - true) / gap.item())
 

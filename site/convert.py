@@ -36,10 +36,11 @@ def contents() -> dict[str, dict[str, str]]: # {part: {notebook: title}}
 def relink(text:str, # Markdown that nbdev has put links into
            pages:dict[str, str], # {'00_data.ipynb' or 'data.html': where a link to it should lead}
           ) -> str:
-    "Point the links between chapters to `pages`, link PyTorch's names by their aliases, and drop links into a repository."
+    "Point the links between chapters to `pages`, link PyTorch's names by their aliases, and drop links into a repository or to private names."
     cfg, lookup = get_config(), NbdevLookup()
     site = re.escape(f'{cfg.doc_host}{cfg.doc_baseurl}/')
     text = re.sub(rf'^\[source\]\({re.escape(cfg.git_url)}.*\n', '', text, flags=re.M)
+    text = re.sub(r'\[(`_\w+`)\]\([^)]*\)', r'\1', text) # a private name has no entry to lead to
     text = re.sub(rf'\]\((?:{site})?(\w+\.(?:html|ipynb))', lambda m: f']({pages[m[1]]}', text)
     def link(m):
         url = lookup.doc(f'{ALIASES[m[1]]}.{m[2]}')
