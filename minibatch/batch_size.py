@@ -42,7 +42,7 @@ def gradient_noise_scale(model:nn.Module, # Where to measure: the noise scale ch
                         ) -> NoiseScale:
     """Estimate the simple noise scale of McCandlish and others (2018), appendix A.1.
 
-    Raises `ValueError` for sizes that do not fit, and if the draws are too few to see a signal."""
+    Raises `ValueError` for sizes that do not fit, and if an estimate does not come out positive."""
     if len(x) == 0 or len(x) != len(y):
         raise ValueError(f'x has {len(x)} rows and y {len(y)}: expected as many, and at least one.')
     if not 1 <= bs_small < bs_large or draws < 1:
@@ -71,10 +71,10 @@ def sweep(x:Tensor, y:Tensor, # Training rows
           nh:int=50, # Width of the hidden layer
           max_epochs:int=10, # Then give up
          ) -> pd.DataFrame: # Columns bs, lr, seed, epochs, steps, seconds; inf if it was not reached
-    "Train until the accuracy is reached, looked at every quarter of an epoch."
+    "Train until the accuracy is reached, looked at about every quarter of an epoch."
     if not 0 < target < 1: raise ValueError(f'target is {target}: expected between 0 and 1.')
     runs = [(bs, lr, seed) for bs in sizes for lr in lrs for seed in seeds]
-    found = [_until(x, y, x_valid, y_valid, bs, lr, seed, target, nh, max_epochs) for bs, lr, seed in runs]
+    found = [_until(x, y, x_valid, y_valid, *run, target, nh, max_epochs) for run in runs]
     columns = ['bs', 'lr', 'seed', 'epochs', 'steps', 'seconds']
     return pd.DataFrame([(*run, *result) for run, result in zip(runs, found)], columns=columns)
 

@@ -256,7 +256,8 @@ def plot_bench(table:pd.DataFrame, # What summarize returns
     return fig
 
 # %% ../nbs/98_bench.ipynb #a3ff5839
-SIZES = dict(bs=[10, 20, 50, 100, 200, 500, 1000], nh=[10, 50, 100, 200, 500], rows=[1000, 5000, 20_000, 50_000])
+SIZES = dict(bs=[10, 20, 50, 100, 200, 500, 1000], nh=[10, 50, 100, 200, 500],
+             rows=[1000, 5000, 20_000, 50_000])
 
 def bench_sweep(x:Tensor, y:Tensor, # The rows to take from
                 *,
@@ -360,7 +361,8 @@ if hasattr(F, 'linear_cross_entropy'):
 def _inputs(rows, classes, features, dtype):
     "Features, weights and classes for a loss."
     torch.manual_seed(1)
-    x, w = (torch.randn(n, features).mul_(s).to(dtype).requires_grad_() for n, s in ((rows, 1), (classes, .05)))
+    x, w = torch.randn(rows, features), torch.randn(classes, features) * 0.05
+    x, w = (t.to(dtype).requires_grad_() for t in (x, w))
     return x, w, torch.randint(classes, (rows,))
 
 def _loss_memory(name, *sizes) -> float:

@@ -261,7 +261,8 @@ def _bench(rounds:int=7, # How often each is timed
         for target in list(RACES)[:1] if quick else RACES:
             result = race(mnist, target, seeds=range(100, 101 if quick else 105))
             print(f'\n{target:.1%}: every seed reached it: {(result.accuracy >= target).all()}')
-            print(result.round(4).to_string(), f'median {result.median().round(4).to_dict()}', sep='\n', flush=True)
+            median = result.median().round(4).to_dict()
+            print(result.round(4).to_string(), f'median {median}', sep='\n', flush=True)
     elif sweep:
         sizes = dict(bs=[20, 100], nh=[20, 100], rows=[1000, 2000]) if quick else None
         table = bench_sweep(mnist.x_train[:n], mnist.y_train[:n], sizes=sizes, rounds=rounds)

@@ -26,7 +26,7 @@ def shard(rows:Tensor, # Anything with a first dimension
 
 # %% ../nbs/13_distributed.ipynb #ecdd88bf
 class ShardedBatchSampler:
-    "One worker's part of each batch. All workers need the same batches: equal generators."
+    "One worker's part of each batch, to be trained on before the next is drawn."
     def __init__(self,
                  sampler, # The batches of all workers together: a BatchSampler
                  rank:int, # Which worker, from 0
@@ -103,10 +103,11 @@ class Workers:
         theirs = [None] * self.size
         dist.all_gather_object(theirs, facts)
         for rank, found in enumerate(theirs):
-            for name, expected in theirs[0].items():
-                if found.get(name) == expected: continue
-                raise ValueError(f'worker {rank} has {name} {found.get(name)} and worker 0 has '
-                                 f'{expected}: expected the same in all.')
+            for name in theirs[0] | found:
+                own, first = found.get(name), theirs[0].get(name)
+                if own != first:
+                    raise ValueError(f'worker {rank} has {name} {own} and worker 0 has {first}: '
+                                     'expected the same in all.')
 
 # %% ../nbs/13_distributed.ipynb #f1d485ec
 def _device(local_rank:int) -> torch.device:

@@ -24,8 +24,8 @@ class _LogSumExp(Function):
         if infinite: x = _finite_max(x, m)
         k = x.argmax(dim, True)                     # one of the largest
         top = x.gather(dim, k)
-        e = (x - top.round()).exp_()                # rounded: then x - 0 is exact near 0
-        others = e.scatter(dim, k, 0).sum(dim, True) / e.gather(dim, k)
+        e = (x - top.round()).exp_()                # near 0 nothing is subtracted, nothing rounded
+        others = e.scatter(dim, k, 0).sum(dim, True) / e.gather(dim, k)     # now relative to top
         log = others.log1p()
         logp = (x - top).sub_(log)
         return m + log, logp.masked_fill(m == -inf, -inf) if infinite else logp
