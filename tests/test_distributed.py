@@ -15,6 +15,7 @@ from minibatch.nll import cross_entropy
 from minibatch.optim import SGD
 from two_hosts import two_hosts
 
+pytestmark = pytest.mark.skipif(sys.platform != 'linux', reason='finds processes in /proc, and its network device is called lo')
 COMMAND = str(Path(sys.executable).with_name('minibatch-train'))
 ENV = {**os.environ, 'OMP_NUM_THREADS': '1'}
 HERE = multiprocessing.get_context('forkserver')  # a worker starts in milliseconds: torch is there already

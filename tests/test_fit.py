@@ -46,7 +46,7 @@ def test_killed_at_random_moments(tmp_path):
         process = HERE.Process(target=train, args=(file, child))
         process.start()
         assert started.poll(60)
-        process.join(clock.uniform(0, 0.06))
+        process.join(clock.uniform(0, 0.05 + kills/1000))  # later and later, so that a slow machine gets to the end
         if process.is_alive(): os.kill(process.pid, signal.SIGKILL)
         process.join()
         assert process.exitcode in (0, -signal.SIGKILL)
