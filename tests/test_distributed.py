@@ -173,9 +173,10 @@ def test_killed_many_times(tmp_path):
     whole = train(53, 10, epochs, torch.float64, join())
     for victim in [0, 1, 2] * 3:
         for old in tmp_path.glob('?.txt'): old.unlink()
-        workers = start(3, long_job, tmp_path/'run.pt', epochs, folder=tmp_path)
-        while not (tmp_path/'0.txt').exists() or 'started' not in (tmp_path/'0.txt').read_text(): time.sleep(0.005)
-        time.sleep(clock.uniform(0, 0.5))
+        file, before = tmp_path/'run.pt', (tmp_path/'run.pt').stat().st_mtime_ns if (tmp_path/'run.pt').exists() else 0
+        workers = start(3, long_job, file, epochs, folder=tmp_path)
+        while all(w.is_alive() for w in workers) and (not file.exists() or file.stat().st_mtime_ns == before): time.sleep(0.005)
+        time.sleep(clock.uniform(0, 0.3))  # from the first epoch that it saves
         workers[victim].kill()
         killed = time.monotonic()
         codes, said = end(workers, tmp_path, seconds=10)
