@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 from fastcore.script import anno_parser
+from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from . import __version__
 from .bench import (RACES, bench_loss, bench_sweep, measure, plot_bench, plot_sweep, race,
@@ -222,6 +223,11 @@ def minibatch_train(argv:list[str]|None=None): # Arguments; those of the command
     _command(_train, parser, argv, interrupted)
 
 # %% ../nbs/99_cli.ipynb #c0d59e6c
+def _save(path, fig):
+    "Write a picture, and close it."
+    _write(path, fig.savefig)
+    plt.close(fig)
+
 def _bench_ladder(mnist, rounds, n, out):
     "The contenders with one thread and with two; the times go into a table, bars into a picture."
     x, y, found = mnist.x_train[:n], mnist.y_train[:n], []
@@ -231,7 +237,7 @@ def _bench_ladder(mnist, rounds, n, out):
         print(f'\nan epoch of {len(x):,} rows, {threads} thread{"s" * (threads > 1)}, {rounds} rounds')
         print(table.round(2).to_string(), flush=True)
         found.append(times.assign(threads=threads))
-        if threads == 1: _write(out/'bench.png', plot_bench(table).savefig)
+        if threads == 1: _save(out/'bench.png', plot_bench(table))
     _write(out/'bench.csv', pd.concat(found).to_csv)
 
 # %% ../nbs/99_cli.ipynb #87f369d1
@@ -268,7 +274,7 @@ def _bench(rounds:int=7, # How often each is timed
         table = bench_sweep(mnist.x_train[:n], mnist.y_train[:n], sizes=sizes, rounds=rounds)
         print(table.pivot(index=['varies', 'value'], columns='contender').round(1).to_string())
         _write(out/'bench.csv', table.to_csv)
-        _write(out/'bench.png', plot_sweep(table).savefig)
+        _save(out/'bench.png', plot_sweep(table))
     else: _bench_ladder(mnist, rounds, n, out)
 
 def minibatch_bench(argv:list[str]|None=None): # Arguments; those of the command line if None
