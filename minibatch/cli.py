@@ -19,7 +19,7 @@ from .data import load_mnist
 from .dataloader import BatchSampler, DataLoader, Dataset
 from .distributed import (DataParallel, ShardedBatchSampler, Workers, join, leave,
                                    loss_of_shard, lost, shard)
-from .fit import _begin, evaluate, fit, linear
+from .fit import _begin, _check_fit, evaluate, fit, linear
 from .model import Model
 from .nll import cross_entropy
 from .optim import SGD
@@ -102,8 +102,6 @@ DTYPES = {'float32': torch.float32, 'float64': torch.float64}
 
 def _loaders(mnist, limit, dtype, bs, shuffle, seed, workers):
     "Loaders of this worker's part of each training batch, and of its part of the validation rows."
-    if limit is not None and not 1 <= limit <= len(mnist.x_train):
-        raise ValueError(f'limit is {limit}: expected 1 to {len(mnist.x_train)}.')
     x, y, x_valid, y_valid = (t.to(workers.device) for t in mnist[:4])
     train_ds = Dataset(x[:limit].to(dtype), y[:limit])
     valid_ds = Dataset(*(shard(t, workers.rank, workers.size) for t in (x_valid.to(dtype), y_valid)))
@@ -148,6 +146,9 @@ def _train(epochs:int=3, # Times to go through the training rows
     _check_files(plot, history)
     if schedule not in SCHEDULES:
         raise ValueError(f'schedule is {schedule!r}: expected constant or linear.')
+    _check_fit(epochs, SCHEDULES[schedule], checkpoint, resume)
+    if limit is not None and not 1 <= limit <= 50_000:
+        raise ValueError(f'limit is {limit}: expected 1 to 50000.')
     if dtype not in DTYPES: raise ValueError(f'dtype is {dtype!r}: expected float32 or float64.')
     if threads < 1: raise ValueError(f'threads is {threads}: expected 1 or more.')
     if not 0 <= seed < 2**63: raise ValueError(f'seed is {seed}: expected 0 to 2**63 - 1.')
