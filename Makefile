@@ -10,7 +10,7 @@ endif
 
 PORT ?= 8000
 
-.PHONY: train setup test lab notebooks docs serve bench readme export help clean
+.PHONY: train setup test check lab notebooks docs serve bench readme export help clean
 .DEFAULT_GOAL := train
 
 train: setup ## set up and train the network of chapter 05 (this is what plain `make` does)
@@ -24,7 +24,11 @@ setup: .venv/installed ## set up .venv, if that has not been done
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-test: docs ## set up and run everything that must pass
+test: setup ## set up and test modules, notebooks, package and command (under three minutes)
+	$(BIN)/nbdev_test
+	$(BIN)/pytest -n 2 --dist loadfile -m 'not slow' tests
+
+check: docs ## all that must pass: make test, every stored output, the site in a browser, torchrun
 	$(BIN)/nbdev_test
 	$(BIN)/pytest -n 2 --dist loadfile tests
 

@@ -17,4 +17,4 @@ def no_data(monkeypatch, tmp_path):
 
 
 def pytest_configure(config):
-    config.addinivalue_line('markers', 'slow: starts torchrun; left out with -m "not slow"')
+    config.addinivalue_line('markers', 'slow: left out of `make test`; `make check` runs everything')

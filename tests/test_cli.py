@@ -33,6 +33,7 @@ def test_three_epochs(tmp_path):
     assert '\r' not in done.stdout + done.stderr  # no progress bar in a pipe
 
 
+@pytest.mark.slow
 def test_shuffled_with_schedule():
     "97 % on MNIST: the median of three seeds, as each run hangs on every rounding."
     runs = [run('--shuffle', '--schedule', 'linear', '--seed', seed) for seed in (1, 2, 3)]
@@ -42,7 +43,7 @@ def test_shuffled_with_schedule():
 
 def test_stopped_and_gone_on(tmp_path):
     "Two epochs and two more are four, in the table, in the file and in the picture."
-    args = '--source', 'embedded', '--momentum', '0.5', '--lr', '0.1'
+    args = '--source', 'embedded', '--limit', 10_000, '--momentum', '0.5', '--lr', '0.1'
     whole = run(*args, '--epochs', 4, '--history', tmp_path/'whole.csv')
     saving = *args, '--checkpoint', tmp_path/'run.pt', '--resume', '--history', tmp_path/'run.csv'
     first = run(*saving, '--epochs', 2)

@@ -110,7 +110,7 @@ def alone():
     return all_cases()
 
 
-@pytest.mark.parametrize('size', [1, 2, 3, 4])
+@pytest.mark.parametrize('size', [1, 2, *(pytest.param(n, marks=pytest.mark.slow) for n in (3, 4))])
 def test_same_weights_as_one(size, alone, tmp_path):
     codes, said = end(start(size, all_cases, folder=tmp_path), tmp_path)
     assert codes == [0] * size, said
@@ -139,6 +139,7 @@ def go_on(file, epochs):
     return result
 
 
+@pytest.mark.slow
 def test_resume_with_other_numbers(tmp_path):
     "Two epochs alone, two with four workers, two with three, are six alone; what all report, too."
     def epochs(n, size):
@@ -167,6 +168,7 @@ def long_job(file, epochs):
     return result
 
 
+@pytest.mark.slow
 def test_killed_many_times(tmp_path):
     "SIGKILL to one of three, at random moments: the others end within seconds. Started again, all end with the same weights."
     epochs, clock, slowest, saved = 60, random.Random(1), 0, []

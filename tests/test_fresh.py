@@ -2,10 +2,14 @@
 import ast, configparser, os, shutil, subprocess, sys, zipfile
 from pathlib import Path
 
-import pytest
+import nbformat, pytest
 from conftest import ROOT
+from nbdev.config import get_config
+from nbdev.test import test_nb as run_as_test  # a name that pytest does not take for a test
+from nbformat.v4 import new_code_cell, new_notebook
 
 NOTEBOOKS = sorted((ROOT/'nbs').glob('*.ipynb'))
+PYTHON = {'kernelspec': {'name': 'python3', 'display_name': 'python3', 'language': 'python'}}
 CHAPTERS = [nb for nb in NOTEBOOKS if nb.name[:2].isdigit()]
 
 
@@ -55,6 +59,7 @@ def test_staircase():
     assert {p.stem for p in (ROOT/'minibatch').glob('*.py')} == {'__init__', '_modidx', *order}
 
 
+@pytest.mark.slow
 def test_wheel_needs_no_notebook_tools(tmp_path, copy):
     for name in 'setup.py', 'README.md', 'LICENSE', 'settings.ini': shutil.copy(ROOT/name, copy)
     shutil.copytree(ROOT/'minibatch', copy/'minibatch', dirs_exist_ok=True)
@@ -74,6 +79,15 @@ def test_wheel_needs_no_notebook_tools(tmp_path, copy):
 
 
 def test_readme_is_fresh(): run_in(ROOT, 'python', 'site/convert.py', '--check')
+
+
+def test_slow_cells_are_left_out(tmp_path):
+    "nbdev_test, as settings.ini tells it to, passes over a cell marked slow, and over no other."
+    flags = get_config().tst_flags.split()
+    for mark, passes in ('#| slow\n', True), ('', False):
+        path = tmp_path/'sample.ipynb'
+        nbformat.write(new_notebook(cells=[new_code_cell(f'{mark}1/0')], metadata=PYTHON), path)
+        assert run_as_test(path, skip_flags=flags, showerr=False)[0] == passes
 
 
 def test_version_is_said_once():

@@ -16,6 +16,7 @@ def results():
     return run_all(NOTEBOOKS, lambda path: check(path, real))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda p: p.stem)
 def test_stored_outputs_are_true(results, path): assert not results[path], '\n'.join(results[path])
 
