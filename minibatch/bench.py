@@ -22,8 +22,8 @@ from .speed import train_analytic, train_dense, train_sparse
 from .training import accuracy, train
 
 # %% auto #0
-__all__ = ['CONTENDERS', 'NEEDS', 'THREE', 'SIZES', 'RACES', 'LOSSES', 'contenders', 'measure', 'summarize', 'where',
-           'plot_bench', 'bench_sweep', 'plot_sweep', 'race', 'bench_loss']
+__all__ = ['CONTENDERS', 'NEEDS', 'SIZES', 'RACES', 'LOSSES', 'contenders', 'measure', 'summarize', 'where', 'plot_bench',
+           'bench_sweep', 'plot_sweep', 'race', 'bench_loss']
 
 # %% ../nbs/98_bench.ipynb #8d184560
 CONTENDERS = {}
@@ -50,16 +50,16 @@ def _idiom(x, y, nh, bs, lr):
 @_contender('floor')
 def _floor(x, y, nh, bs, lr):
     W1, W2 = torch.randn(nh, x.shape[1]), torch.randn(10, nh)
-    z, s = torch.empty(bs, nh), torch.empty(bs, 10)
-    g1, g2, dz = torch.empty_like(W1), torch.empty_like(W2), torch.empty_like(z)
+    g1, g2 = torch.empty_like(W1), torch.empty_like(W2)
+    whole, last = ([torch.empty(m, n) for n in (nh, 10, nh)] for m in (bs, len(x) % bs))
     def epoch():
         for xb in x.split(bs):
-            m = len(xb)
-            torch.mm(xb, W1.T, out=z[:m])
-            torch.mm(z[:m], W2.T, out=s[:m])
-            torch.mm(s[:m].T, z[:m], out=g2)
-            torch.mm(s[:m], W2, out=dz[:m])
-            torch.mm(dz[:m].T, xb, out=g1)
+            z, s, dz = whole if len(xb) == bs else last
+            torch.mm(xb, W1.T, out=z)
+            torch.mm(z, W2.T, out=s)
+            torch.mm(s.T, z, out=g2)
+            torch.mm(s, W2, out=dz)
+            torch.mm(dz.T, xb, out=g1)
     return epoch, None
 
 # %% ../nbs/98_bench.ipynb #e96f913d
@@ -67,7 +67,7 @@ def _ours(f, **settings):
     "A contender from a function like `train`."
     def make(x, y, nh, bs, lr):
         model = Model(x.shape[1], nh, 10)
-        def epoch(epochs=1): f(model, x, y, epochs=epochs, bs=bs, lr=lr, **settings)
+        def epoch(epochs=1, **more): f(model, x, y, epochs=epochs, bs=bs, lr=lr, **settings, **more)
         return epoch, model
     return make
 
@@ -168,9 +168,7 @@ def contenders() -> list[str]:
     "The names of those that can run here."
     return [name for name in CONTENDERS if name not in NEEDS or _can_import(NEEDS[name])]
 
-# %% ../nbs/98_bench.ipynb #e67e85b0
-THREE = 'three epochs of train_sparse'
-
+# %% ../nbs/98_bench.ipynb #8a77330a
 def measure(x:Tensor, # Rows, float32
             y:Tensor, # Classes
             names:list[str]|None=None, # Which contenders (None: all that can run here)
@@ -189,18 +187,17 @@ def measure(x:Tensor, # Rows, float32
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        jobs = {name: CONTENDERS[name](x, y, nh, bs, lr)[0] for name in names or contenders()}
-        if 'train_sparse' in jobs: jobs[THREE] = lambda: jobs['train_sparse'](3)
-        order = [*jobs.items()] * (rounds + 1)
-        bar = tqdm(order, desc=f'{threads} thread{"s" * (threads > 1)}', leave=False,
-                   disable=None if progress else True)
-        times = [_milliseconds(job) for _, job in bar]
+        jobs = {}
+        for name in names or contenders():
+            epoch, _ = CONTENDERS[name](x, y, nh, bs, lr)
+            jobs[name] = functools.partial(_milliseconds, epoch)
+            if name == 'train_sparse':
+                jobs['train_sparse, further epochs'] = functools.partial(_further, epoch)
+        bar = tqdm([*jobs.values()] * (rounds + 1), desc=f'{threads} thread{"s" * (threads > 1)}',
+                   leave=False, disable=None if progress else True)
+        times = [job() for job in bar]
     finally: torch.set_num_threads(before)
-    table = pd.DataFrame(np.reshape(times, (rounds + 1, -1)), columns=list(jobs))[1:] # no warm-up
-    if THREE in table:
-        further = (table.pop(THREE) - table['train_sparse']) / 2
-        table.insert(table.columns.get_loc('train_sparse') + 1, 'train_sparse, further epochs', further)
-    return table
+    return pd.DataFrame(np.reshape(times, (rounds + 1, -1)), columns=list(jobs))[1:] # no warm-up
 
 # %% ../nbs/98_bench.ipynb #6fe7d9ac
 def _milliseconds(job) -> float:
@@ -208,6 +205,15 @@ def _milliseconds(job) -> float:
     start = time.perf_counter()
     job()
     return (time.perf_counter() - start) * 1000
+
+def _further(epochs) -> float:
+    "How long an epoch takes that is not the first, of a training with a schedule."
+    starts = []
+    def clock(share):
+        if share * 4 == len(starts): starts.append(time.perf_counter())
+        return 1
+    epochs(4, schedule=clock)
+    return (starts[3] - starts[1]) / 2 * 1000
 
 # %% ../nbs/98_bench.ipynb #21e31f41
 def summarize(times:pd.DataFrame, # What measure returns
