@@ -48,7 +48,7 @@ docs: setup ## build the site into _site/, without Quarto and without a network
 serve: docs ## show the site on this machine
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory _site $(PORT)
 
-bench: setup ## compare this book's ways to train with others (several minutes)
+bench: setup ## compare this book's ways to train with others (about two minutes)
 	$(BIN)/minibatch-bench
 
 readme: setup ## write README.md from nbs/index.ipynb
