@@ -269,15 +269,16 @@ def bench_sweep(x:Tensor, y:Tensor, # The rows to take from
                 sizes:dict|None=None, # Values of bs, nh and rows (None: SIZES)
                 rounds:int=3, # How often each is timed
                 names=('idiom', 'train_dense', 'floor'), # Which contenders
-               ) -> pd.DataFrame: # Columns: what varies, its value, contender, ms
-    "Time the contenders for each value of one size at a time; the others are 50, 50 and all rows."
+               ) -> pd.DataFrame: # Columns: what varies, its value, contender, microseconds a row
+    "Time the contenders for each value of one size at a time; the others are 50, 50 and 10,000 rows."
     found = []
     for size, values in (sizes or SIZES).items():
         for value in values:
             n = min(value, len(x)) if size == 'rows' else min(10_000, len(x))
             settings = {size: value} if size != 'rows' else {}
             medians = measure(x[:n], y[:n], list(names), rounds=rounds, **settings).median()
-            found += [(size, value, name, ms * 1000 / n) for name, ms in medians.items()]
+            found += [(size, n if size == 'rows' else value, name, ms * 1000 / n)
+                      for name, ms in medians.items()]
     return pd.DataFrame(found, columns=['varies', 'value', 'contender', 'microseconds a row'])
 
 def plot_sweep(table:pd.DataFrame, # What bench_sweep returns
