@@ -281,6 +281,14 @@ def test_system_theme_is_followed(open_page, scheme):
     assert open_page('index.html', color_scheme=scheme).evaluate('document.documentElement.dataset.theme') == scheme
 
 
+def test_code_is_copied(open_page):
+    page = open_page('softmax.html', permissions=['clipboard-read', 'clipboard-write'])
+    cell = page.locator('.cell_input').nth(3)
+    cell.hover()
+    cell.locator('button.copybtn').click()
+    assert page.evaluate('navigator.clipboard.readText()').strip() == cell.locator('pre').text_content().strip()
+
+
 def test_keyboard_reaches_content_and_code(open_page):
     page = open_page('logsumexp.html', viewport={'width': 390, 'height': 844})
     page.keyboard.press('Tab')
