@@ -39,7 +39,7 @@ define('digit', async panel => {
       h('div', {class: 'left'}, h('p', {class: 'head'}, 'Draw a digit'), board,
         h('div', {class: 'row'}, seen, h('div', {}, h('p', {class: 'head'}, 'What the network gets'), button('Clear', () => board.clear())))),
       h('div', {role: 'table', 'aria-label': 'Scores and probabilities'},
-        h('div', {class: 'scored head', role: 'row'}, ...['', 'score', '', 'probability'].map(t => h('span', {role: 'columnheader', class: 'number'}, t))),
+        h('div', {class: 'scored head', role: 'row'}, ...['digit', 'score', 'share', 'probability'].map((t, i) => h('span', {role: 'columnheader', class: i % 2 ? 'number' : 'unseen'}, t))),
         ...rows.map(row => row.e))),
     h('div', {class: 'controls'}, label, h('div', {}, h('p', {class: 'head'}, 'Loss'), loss)),
     thumbs('Digits it has not been trained on', one), thumbs('The ten of 200 such digits that cost it most', hard))

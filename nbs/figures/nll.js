@@ -30,7 +30,7 @@ define('nll', panel => {
   }
 
   panel.append(
-    h('table', {class: 'classes'}, h('thead', {}, h('tr', {}, ...['', 'class 0', 'class 1', 'class 2', '−log p'].map(t => h('th', {scope: 'col'}, t)))),
+    h('table', {class: 'classes'}, h('thead', {}, h('tr', {}, h('td'), ...['class 0', 'class 1', 'class 2', '−log p'].map(t => h('th', {scope: 'col'}, t)))),
       h('tbody', {}, ...cells.map((row, i) => h('tr', {}, h('th', {scope: 'row', class: `c${i} named`}, `row ${i + 1}`), ...row.map(b => h('td', {}, b)), losses[i])),
         h('tr', {}, h('th', {scope: 'row'}, 'mean'), h('td', {}), h('td', {}), h('td', {}), total))),
     plot, h('div', {class: 'controls'}, button('Start again', () => { state.rows = START.map(r => [...r]); state.labels = [...LABELS]; update() })))

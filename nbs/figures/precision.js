@@ -32,7 +32,7 @@ define('precision', panel => {
 
   const body = h('tbody')
   panel.append(h('div', {class: 'row'}, type, all, button('Start again', () => { state.scores = [0, 1, 2]; all.value = 0; update() })), line,
-    h('div', {class: 'block'}, h('table', {class: 'steps'}, h('thead', {}, h('tr', {}, ...['', 'step by step', 'log-softmax'].map(t => h('th', {scope: 'col'}, t)))), body)))
+    h('div', {class: 'block'}, h('table', {class: 'steps'}, h('thead', {}, h('tr', {}, ...['version', 'step by step', 'log-softmax'].map(t => h('th', {scope: 'col'}, t)))), body)))
   const say = speaker(panel, 'block')
   const digits = v => show(v, Math.abs(v) >= 100 ? 1 : Math.abs(v) >= 10 ? 2 : 3)
 
