@@ -206,7 +206,7 @@ def test_16_bit_numbers_have_pytorchs_bits(compute, dtype):
 @slow
 def test_float32_is_within_a_bit_of_pytorch(compute):
     """The last bit of a float32 exp or log differs between processors: PyTorch's is within a unit of it, and so are ours.
-    The four versions are nan and inf where PyTorch's are, and agree to six digits, but near exp's smallest numbers, where a unit is much."""
+    The four versions are nan and inf where PyTorch's are, and agree but for the last digits of the scores, except near exp's smallest numbers, where a unit is much."""
     torch.manual_seed(1)
     for f, x in ('exp', torch.empty(20_000).uniform_(-103.9, 88.7)), ('log', torch.empty(20_000).uniform_(-103, 88).exp()):
         found = torch.tensor([float(v) for v in compute('floats', f'data.map(v => m.TYPES.float32(Math.{f}(v)))', x.tolist())])
@@ -218,7 +218,9 @@ def test_float32_is_within_a_bit_of_pytorch(compute):
     for found, version in zip(versions(compute, x), [as_it_is_said, log_of_a_quotient, maximum_out, maximum_out_first]):
         expected = version(x).double()
         for kind in torch.isnan, torch.isposinf, torch.isneginf: assert torch.equal(kind(found)[clear], kind(expected)[clear])
-        assert torch.allclose(found[normal], expected[normal], rtol=1e-6, atol=1e-6, equal_nan=True)
+        unit = 2**-22 * x.abs().amax(-1, keepdim=True).clamp(min=1).expand_as(x)
+        compared = normal & expected.isfinite()
+        assert compared.sum() > 3000 and ((found - expected).abs() <= unit)[compared].all()
 
 
 @slow
