@@ -60,7 +60,7 @@ define('valley', (panel, element) => {
   const say = speaker(panel)
 
   const update = once(() => {
-    scale = axes(plot, wide, {x: [-10.5, 2.5], y: [-1.6, 1.6], xticks: [-10, -8, -6, -4, -2, 0, 2].map(v => [v, show(v, 0)]), yticks: [-1, 0, 1].map(v => [v, show(v, 0)]),
+    scale = axes(plot, wide, {x: [-10.5, noisy ? 2.5 : 9.5], y: [-1.6, 1.6], xticks: (noisy ? [-10, -8, -6, -4, -2, 0, 2] : [-10, -5, 0, 5]).map(v => [v, show(v, 0)]), yticks: [-1, 0, 1].map(v => [v, show(v, 0)]),
       xlabel: 'first parameter', ylabel: 'second parameter: fifty times as steep', left: 30})
     const {X, Y} = scale, fit = v => Math.max(-2000, Math.min(4000, v))
     const line = path => path.map(([x, y], i) => `${i ? 'L' : 'M'}${fit(X(x)).toFixed(1)} ${fit(Y(y)).toFixed(1)}`).join('')
