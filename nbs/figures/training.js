@@ -84,7 +84,7 @@ define('training', async panel => {
   function plots() {
     const end = Math.max(60, steps.length), xs = [0, end], every = [10, 20, 50, 100, 200, 500].find(v => end / v <= 6), log = Math.log10
     const xticks = [...Array(Math.floor(end / every) + 1).keys()].map(i => [i * every, String(i * every)])
-    const a = axes(lossPlot, wide, {x: xs, y: [log(LOW), log(HIGH)], xticks, yticks: [.01, .1, 1, 10, 100].map(v => [log(v), String(v)]), xlabel: 'step', ylabel: 'loss of the step'})
+    const a = axes(lossPlot, wide, {x: xs, y: [log(LOW), log(HIGH)], xticks, yticks: [.01, .1, 1, 10, 100].map(v => [log(v), String(v)]), xlabel: 'step', ylabel: 'loss of the step; dashed, a guess among ten'})
     const b = axes(accPlot, wide, {x: xs, y: [0, 1], xticks, yticks: [[0, '0'], [.5, '0.5'], [1, '1']], xlabel: 'step', ylabel: 'accuracy: dots, batch; line, kept back'})
     lossDots.setAttribute('d', dots(steps.map((s, i) => [a.X(i + 1), a.Y(log(Math.max(LOW, Math.min(HIGH, s.loss || HIGH))))])))
     guess.setAttribute('d', curve([[a.X(0), a.Y(log(Math.log(10)))], [a.X(end), a.Y(log(Math.log(10)))]]))
@@ -112,12 +112,14 @@ define('training', async panel => {
     if (!state.running) views()
     next.textContent = ['Look', 'Blame', 'Nudge'][phase]
     next.disabled = state.running
+    if (phase) parts.hidden = false
     run.textContent = state.running ? 'Pause' : 'Run'
     const kept = show(100 * checked.at(-1)[1], 0), last = steps.at(-1)
     say(!seen.y.length ? 'There are no digits of yours yet: draw one below, say what it is and keep it.'
       : batch && !Number.isFinite(batch.loss) ? `The loss is ${show(batch.loss)} at step ${steps.length + 1}: no further step can help. Try a smaller learning rate.`
       : phase === 1 ? `Look: the loss of these ${batch.y.length} digits is ${show(batch.loss)}, and ${show(100 * accuracy(batch.scores, batch.y), 0)} % are right.`
       : phase === 2 ? 'Blame: for each of the 39,760 numbers, how much the loss would rise if it rose a little.'
+        + (batch.grad.w1.some(g => g) ? '' : ' It reaches no pixel: for these digits the ReLU makes every hidden unit 0.')
       : last ? `${steps.length} steps. Last batch: loss ${show(last.loss)}, ${show(100 * last.accuracy, 0)} % right. Of the 200 digits kept back, ${kept} % are right.`
       : `Not trained yet. Of the 200 digits kept back, ${kept} % are right.`)
   })
@@ -131,14 +133,12 @@ define('training', async panel => {
   }
   const keep = () => {
     if (!state.pixels?.some(v => v)) return
-    own.x.push(state.pixels)
-    own.y.push(state.label)
+    own.y.push(own.x.push(state.pixels) && state.label)
     board.clear()
     if (state.rows === 'own') start()
   }
-  panel.append(h('div', {class: 'row'}, next, run, button('Start again', () => start())), h('div', {class: 'controls'}, rows, order), h('div', {class: 'controls'}, lr, bs),
-    h('div', {class: 'row views'}, h('div', {}, h('p', {class: 'head'}, 'the minibatch'), batchView), h('div', {}, h('p', {class: 'head'}, 'where the blame falls'), blameView)),
-    lossPlot, accPlot)
+  const parts = h('div', {class: 'row views', hidden: true}, h('div', {}, h('p', {class: 'head'}, 'the minibatch'), batchView), h('div', {}, h('p', {class: 'head'}, 'where the blame falls'), blameView))
+  panel.append(h('div', {class: 'row'}, next, run, button('Start again', () => start())), h('div', {class: 'controls'}, lr, bs), parts, lossPlot, accPlot, h('div', {class: 'row'}, rows, order))
   const say = speaker(panel)
   panel.append(h('details', {}, h('summary', {}, 'Train it on digits of your own'),
     h('div', {class: 'row'}, board, h('div', {class: 'column'}, h('p', {'aria-live': 'polite'}, answer, count), label, h('div', {class: 'row'}, button('Keep it', keep), button('Clear', () => board.clear()))))))
