@@ -34,7 +34,7 @@ def report(loss:Tensor|float, # The loss of a batch
     form = 'loss {:.2f}, accuracy {:.2f}' if labels else '{:.2f}, {:.2f}'
     print(form.format(loss, accuracy(preds, yb)))
 
-# %% ../nbs/05_training.ipynb #eab95711
+# %% ../nbs/05_training.ipynb #10722a29
 def train(model:nn.Module, # Trained in place
           x:Tensor, # Inputs, a row per example
           y:Tensor, # Classes, shape (n,), an integer type
@@ -42,7 +42,7 @@ def train(model:nn.Module, # Trained in place
           epochs:int=3, # Times to go through all rows, in order
           bs:int=50, # Rows in a batch; the last one takes what is left
           lr:float=0.5, # Learning rate
-          after_epoch=None, # Called with the last batch's loss, scores and classes (None: `report`)
+          after_epoch=None, # Called with loss, scores, classes of the last batch (None: `report`)
          ) -> list[float]: # The loss of each step
     """Train `model` by minibatch gradient descent on the cross-entropy.
 
@@ -52,22 +52,25 @@ def train(model:nn.Module, # Trained in place
     check_int(1, bs=bs)
     check_number(above=0, lr=lr)
     params = [p for p in model.parameters() if p.requires_grad]
-    if not params: raise ValueError('model has no parameter to train: are its layers in a plain list?')
+    if not params:
+        raise ValueError('model has no parameter to train: are its layers in a plain list?')
     if not isinstance(x, Tensor) or x.is_floating_point() and x.dtype != params[0].dtype:
-        raise TypeError(f'x is {kind(x)}: expected a tensor of {params[0].dtype}, as the model.')
+        raise TypeError(f'x is {kind(x)}: expected a tensor of {params[0].dtype}, '
+                        'the type of the model.')
     check_rows(x=x, y=y)
     losses = []
     for p in params: p.grad = None
     for epoch in range(1, epochs + 1):
-        starts = range(0, len(x), bs)
-        for i in tqdm(starts, desc=f'epoch {epoch}', disable=None, leave=False): # in a terminal only
+        bar = tqdm(range(0, len(x), bs), f'epoch {epoch}', disable=None, leave=False)
+        for i in bar: # drawn in a terminal only
             xb, yb = x[i:i+bs], y[i:i+bs]
             preds = model(xb)
             loss = cross_entropy(preds, yb)
             losses.append(loss.item())
             if not math.isfinite(losses[-1]):
-                raise FloatingPointError(f'the loss is {losses[-1]} in epoch {epoch}, batch {i//bs + 1}, with '
-                                         f'lr {lr}: try a smaller lr, and look for nan or inf in x.')
+                raise FloatingPointError(
+                    f'the loss is {losses[-1]} in epoch {epoch}, batch {i//bs + 1}, with lr {lr}: '
+                    'try a smaller lr, and look for nan or inf in x.')
             loss.backward()
             with torch.no_grad():
                 for p in params:
