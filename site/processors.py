@@ -144,8 +144,8 @@ class Figures(Processor):
 class Download(Processor):
     "The notebook itself, beside its page."
     def begin(self):
-        if not self.nb.module_: return
         path = Path(self.nb.path_)
+        if not path.name[0].isdigit(): return # not a chapter
         folder = get_config().config_path/'_proc/notebooks'
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, folder/path.name)
