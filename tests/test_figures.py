@@ -253,6 +253,16 @@ def test_training_takes_the_steps_of_train(compute):
 
 
 @slow
+def test_sorted_rows_fool_the_last_batch(compute):
+    "What the training figure asks, and the answer it calls right: after an epoch in batches of 5 the last is right, and a tenth of the rest."
+    last, kept = compute('network', """await m.loadDigits().then(({train, kept}) => { const net = m.fresh(1), at = train.y.map((_, i) => i).sort((a, b) => train.y[a] - train.y[b] || a - b)
+        let r, y
+        for (let s = 0; s < 500; s += 5) { const rows = at.slice(s, s + 5); y = rows.map(i => train.y[i]); r = m.blame(net, rows.map(i => train.x[i]), y); m.nudge(net, r.grad, .5) }
+        return [m.accuracy(r.scores, y), m.accuracy(kept.x.map(x => m.forward(net, x).scores), kept.y)] })""")
+    assert last == 1 and .05 < kept < .2
+
+
+@slow
 @pytest.mark.parametrize('lr, momentum', [(.035, 0), (.02, .8), (.045, .5)])
 def test_valley_takes_the_steps_of_sgd(compute, lr, momentum):
     p = torch.nn.Parameter(torch.tensor([-9., 1.3], dtype=torch.float64))
@@ -398,6 +408,9 @@ def test_phone(figure):
     out = figure.evaluate("""() => { const r = document.querySelector('main > :nth-child(2)').shadowRoot, edge = r.querySelector('.panel').getBoundingClientRect().right
         return [...r.querySelectorAll('span, button, output, text, canvas, input, p, th, td, label')].filter(e => !e.closest('.hidden') && e.getBoundingClientRect().right > edge + 1).map(e => e.outerHTML.slice(0, 100)) }""")
     assert not out
+    torn = figure.locator('.table .slider').evaluate_all("""all => all.filter(e => { const [a, b] = ['label', 'input'].map(n => e.querySelector(n).getBoundingClientRect())
+        return Math.abs(a.top + a.height / 2 - b.top - b.height / 2) > 8 || a.left > e.parentElement.getBoundingClientRect().left + 2 }).map(e => e.textContent)""")
+    assert not torn
     small = figure.locator('button:visible, input[type=range]:visible').evaluate_all('all => all.filter(e => e.getBoundingClientRect().height < 24).map(e => e.outerHTML.slice(0, 80))')
     assert not small
 
@@ -469,6 +482,7 @@ def test_training_by_hand_and_alone(open_page):
     run(100)
     assert int(kept.search(says(page))[1]) > 70
     page.get_by_text('sorted by label', exact=True).click()
+    assert page.get_by_label('batch size').get_attribute('aria-valuetext') == '5'
     run(100)
     assert int(kept.search(says(page))[1]) < 40
 
