@@ -1,6 +1,7 @@
 "The figures that a reader can touch: what they compute, against the package, and what they do, in a real browser."
-import base64, functools, gzip, http.server, importlib.util, itertools, json, re, threading
+import base64, functools, gzip, http.server, importlib.util, itertools, json, re, shutil, threading
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -111,16 +112,33 @@ def stored_digits():
     return torch.tensor(content[700:].reshape(700, 784) / np.float32(256)), torch.tensor(content[:700]).long()
 
 
+def the_command():
+    spec = importlib.util.spec_from_file_location('figures', ROOT/'site'/'figures.py')
+    command = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(command)
+    return command
+
+
+@pytest.mark.slow
+def test_each_figure_has_its_picture(tmp_path, monkeypatch):
+    "The command draws the pictures that are stored; to the pixel where Matplotlib is the same."
+    command = the_command()
+    for name in 'network.json', 'digits.bin': shutil.copy(FOLDER/name, tmp_path)
+    shutil.copy(FOLDER.parent/'matplotlibrc', tmp_path.parent)
+    monkeypatch.setattr(command, 'OUT', tmp_path)
+    command.write_pictures()
+    stored, drawn = ({p.name: plt.imread(p) for p in folder.glob('*.png')} for folder in (FOLDER, tmp_path))
+    assert stored.keys() == drawn.keys() and {f'{name}.png' for name in FIGURES} <= stored.keys()
+    for name in stored: assert stored[name].shape == drawn[name].shape and np.abs(stored[name] - drawn[name]).mean() < .02
+
+
 @pytest.mark.slow
 def test_stored_are_what_the_command_makes():
     "Digits to the byte; the network, which differs from one kind of processor to another, in what it says."
     from minibatch.data import load_mnist
     try: mnist = load_mnist(source='mnist')
     except FileNotFoundError: pytest.skip('needs real MNIST')
-    spec = importlib.util.spec_from_file_location('figures', ROOT/'site'/'figures.py')
-    command = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(command)
-    x, y = stored_digits()
+    command, (x, y) = the_command(), stored_digits()
     assert gzip.decompress(command.digits(mnist)) == gzip.decompress((FOLDER/'digits.bin').read_bytes())
     assert torch.equal(x[:500], mnist.x_train[:500]) and torch.equal(y[500:], mnist.y_valid[:200])
     (stored, kept), made = stored_network(), command.train_network(mnist)
