@@ -132,7 +132,7 @@ def precision():
     def out_first(x):
         z = x - x.amax(-1, keepdim=True)
         return z - z.exp().sum(-1, keepdim=True).log()
-    versions = {'as it is said': as_said, 'log of a quotient': quotient, 'maximum out': out, 'maximum out first': out_first}
+    versions = {'as the words say': as_said, 'log of a quotient': quotient, 'maximum out': out, 'maximum out first': out_first}
     c = torch.arange(-130, 129, .5)
     fig, axes = plt.subplots(1, 3, sharey=True, figsize=(7, 2.3))
     for ax, dtype in zip(axes, (torch.float16, torch.bfloat16, torch.float32)):

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from minibatch import data
-from minibatch.data import FILES, load_mnist
+from minibatch import mnist as data
+from minibatch.mnist import FILES, load_mnist
 
 LABELS, IMAGES = 't10k-labels-idx1-ubyte', 't10k-images-idx3-ubyte'
 
@@ -261,7 +261,7 @@ def test_cache_that_cannot_be_written(server, digits, no_data, monkeypatch):
 
 def test_two_processes_at_once(server, hashes, digits, no_data, monkeypatch):
     monkeypatch.setenv('OMP_NUM_THREADS', '1')
-    code = ('import json, sys; from minibatch import data; data.FILES, data.MIRRORS = json.loads(sys.argv[1]);'
+    code = ('import json, sys; from minibatch import mnist as data; data.FILES, data.MIRRORS = json.loads(sys.argv[1]);'
             'm = data.load_mnist(source="mnist"); print(m.source, int(m.y_test.sum()), data._load_embedded().source)')
     argv = [sys.executable, '-c', code, json.dumps([hashes, server.mirrors('right')])]
     both = [subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) for _ in range(2)]

@@ -11,7 +11,7 @@ from minibatch.dataloader import BatchSampler, DataLoader, Dataset
 from minibatch.distributed import DataParallel, ShardedBatchSampler, join, leave, loss_of_shard, lost, shard
 from minibatch.fit import fit, linear, load_checkpoint
 from minibatch.model import Model
-from minibatch.nll import cross_entropy
+from minibatch.exact import cross_entropy
 from minibatch.optim import SGD
 from two_hosts import two_hosts
 

@@ -482,7 +482,7 @@ def test_precision_meets_inf_where_the_chapter_says(open_page):
         assert not page.locator('.lit').count()
         at(broken)
         page.locator('.lit').first.wait_for()
-        assert page.locator('.lit').first.inner_text() == 'inf' and '“as it is said” meets inf in its step exp' in says(page)
+        assert page.locator('.lit').first.inner_text() == 'inf' and '“as the words say” meets inf in its step exp' in says(page)
 
 
 @slow

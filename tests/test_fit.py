@@ -6,7 +6,7 @@ import torch
 from minibatch.dataloader import Dataset, get_dls
 from minibatch.fit import fit, linear, load_checkpoint
 from minibatch.model import Model
-from minibatch.nll import cross_entropy
+from minibatch.exact import cross_entropy
 from minibatch.optim import SGD
 
 EPOCHS = 40

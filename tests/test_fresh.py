@@ -1,5 +1,5 @@
 "What is committed is fresh, and what is installed works: modules, clean notebooks, the staircase of imports, the wheel."
-import ast, configparser, os, shutil, subprocess, sys, zipfile
+import ast, configparser, os, re, shutil, subprocess, sys, zipfile
 from pathlib import Path
 
 import nbformat, pytest
@@ -11,6 +11,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 NOTEBOOKS = sorted((ROOT/'nbs').glob('*.ipynb'))
 PYTHON = {'kernelspec': {'name': 'python3', 'display_name': 'python3', 'language': 'python'}}
 CHAPTERS = [nb for nb in NOTEBOOKS if nb.name[:2].isdigit()]
+CELLAR, ROOF = ['mnist', 'checks'], ['bench', 'cli']  # any chapter may stand on the first; none on the second
 
 
 @pytest.fixture(scope='module')
@@ -53,10 +54,21 @@ def imports(module):
 
 
 def test_staircase():
-    order = [nb.stem[3:] for nb in CHAPTERS]
-    for step, module in enumerate(order):
-        assert imports(module) <= set(order[:step]), f'{module} imports a later chapter'
+    chapters = [nb.stem[3:] for nb in CHAPTERS if nb.stem[3:] in {p.stem for p in (ROOT/'minibatch').glob('*.py')}]
+    order = CELLAR + [name for name in chapters if name not in CELLAR]
+    assert order[-2:] == ROOF
+    for module in CELLAR: assert not imports(module), f'{module} is in the cellar and imports a chapter'
+    for step, module in enumerate(order): assert imports(module) <= set(order[:step]), f'{module} imports a later chapter'
+    for module in order[:-2]: assert not imports(module) & set(ROOF), f'{module} imports what may use everything'
     assert {p.stem for p in (ROOT/'minibatch').glob('*.py')} == {'__init__', '_modidx', *order}
+
+
+def test_no_private_name_of_another_chapter():
+    for nb in NOTEBOOKS:
+        for cell in nbformat.read(nb, 4).cells:
+            if cell.cell_type != 'code': continue
+            private = re.findall(r'from (?:minibatch)?\.?\w+ import [^\n]*?\b_[a-z]\w*', cell.source)
+            assert not [p for p in private if 'minibatch' in p or 'from .' in p], f'{nb.name}: {private}'
 
 
 @pytest.mark.slow
