@@ -218,14 +218,14 @@ def valley():
 
 
 def valley_noise():
-    "Where 24 runs of sixty steps end, with batches of three sizes."
+    "Where a hundred runs of sixty steps end, with batches of three sizes."
     torch.manual_seed(1)
-    noise = torch.randn(24, 60, 2)
+    noise = torch.randn(100, 60, 2)
     fig, axes = plt.subplots(1, 3, sharey=True, figsize=(7, 2.2))
     for ax, bs in zip(axes, (5, 20, 80)):
         contours(ax)
         runs = [descend(.035, noise=30 * n / bs**.5) for n in noise]
-        ax.plot(*torch.stack([run[-1] for run in runs]).T, '.', color='C1')
+        ax.plot(*torch.stack([run[-1] for run in runs]).T, '.', ms=3, color='C1')
         ax.set(title=f'batch size {bs}', xlim=(-10.5, 2.5), ylim=(-1.6, 1.6))
     axes[0].set_ylabel('second parameter')
     return fig

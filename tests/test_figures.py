@@ -1,6 +1,7 @@
 "The figures that a reader can touch: what they compute, against the package, and what they do, in a real browser."
-import base64, functools, gzip, http.server, importlib.util, itertools, json, re, threading
+import base64, functools, gzip, http.server, importlib.util, itertools, json, re, shutil, threading
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -111,16 +112,33 @@ def stored_digits():
     return torch.tensor(content[700:].reshape(700, 784) / np.float32(256)), torch.tensor(content[:700]).long()
 
 
+def the_command():
+    spec = importlib.util.spec_from_file_location('figures', ROOT/'site'/'figures.py')
+    command = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(command)
+    return command
+
+
+@pytest.mark.slow
+def test_each_figure_has_its_picture(tmp_path, monkeypatch):
+    "The command draws the pictures that are stored; to the pixel where Matplotlib is the same."
+    command = the_command()
+    for name in 'network.json', 'digits.bin': shutil.copy(FOLDER/name, tmp_path)
+    shutil.copy(FOLDER.parent/'matplotlibrc', tmp_path.parent)
+    monkeypatch.setattr(command, 'OUT', tmp_path)
+    command.write_pictures()
+    stored, drawn = ({p.name: plt.imread(p) for p in folder.glob('*.png')} for folder in (FOLDER, tmp_path))
+    assert stored.keys() == drawn.keys() and {f'{name}.png' for name in FIGURES} <= stored.keys()
+    for name in stored: assert stored[name].shape == drawn[name].shape and np.abs(stored[name] - drawn[name]).mean() < .02
+
+
 @pytest.mark.slow
 def test_stored_are_what_the_command_makes():
     "Digits to the byte; the network, which differs from one kind of processor to another, in what it says."
     from minibatch.data import load_mnist
     try: mnist = load_mnist(source='mnist')
     except FileNotFoundError: pytest.skip('needs real MNIST')
-    spec = importlib.util.spec_from_file_location('figures', ROOT/'site'/'figures.py')
-    command = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(command)
-    x, y = stored_digits()
+    command, (x, y) = the_command(), stored_digits()
     assert gzip.decompress(command.digits(mnist)) == gzip.decompress((FOLDER/'digits.bin').read_bytes())
     assert torch.equal(x[:500], mnist.x_train[:500]) and torch.equal(y[500:], mnist.y_valid[:200])
     (stored, kept), made = stored_network(), command.train_network(mnist)
@@ -250,6 +268,16 @@ def test_training_takes_the_steps_of_train(compute):
         return [...Array(20).keys()].map(i => { const s = i % 10 * 50, r = m.blame(net, x.slice(s, s + 50), y.slice(s, s + 50)); m.nudge(net, r.grad, .5); return r.loss }) })""")
     losses = train(model.double(), x[:500].double(), y[:500], epochs=2, after_epoch=lambda *_: None)
     assert torch.allclose(torch.tensor(found), torch.tensor(losses), rtol=0, atol=1e-6)
+
+
+@slow
+def test_sorted_rows_fool_the_last_batch(compute):
+    "What the training figure asks, and the answer it calls right: after an epoch in batches of 5 the last is right, and a tenth of the rest."
+    last, kept = compute('network', """await m.loadDigits().then(({train, kept}) => { const net = m.fresh(1), at = train.y.map((_, i) => i).sort((a, b) => train.y[a] - train.y[b] || a - b)
+        let r, y
+        for (let s = 0; s < 500; s += 5) { const rows = at.slice(s, s + 5); y = rows.map(i => train.y[i]); r = m.blame(net, rows.map(i => train.x[i]), y); m.nudge(net, r.grad, .5) }
+        return [m.accuracy(r.scores, y), m.accuracy(kept.x.map(x => m.forward(net, x).scores), kept.y)] })""")
+    assert last == 1 and .05 < kept < .2
 
 
 @slow
@@ -398,6 +426,9 @@ def test_phone(figure):
     out = figure.evaluate("""() => { const r = document.querySelector('main > :nth-child(2)').shadowRoot, edge = r.querySelector('.panel').getBoundingClientRect().right
         return [...r.querySelectorAll('span, button, output, text, canvas, input, p, th, td, label')].filter(e => !e.closest('.hidden') && e.getBoundingClientRect().right > edge + 1).map(e => e.outerHTML.slice(0, 100)) }""")
     assert not out
+    torn = figure.locator('.table .slider').evaluate_all("""all => all.filter(e => { const [a, b] = ['label', 'input'].map(n => e.querySelector(n).getBoundingClientRect())
+        return Math.abs(a.top + a.height / 2 - b.top - b.height / 2) > 8 || a.left > e.parentElement.getBoundingClientRect().left + 2 }).map(e => e.textContent)""")
+    assert not torn
     small = figure.locator('button:visible, input[type=range]:visible').evaluate_all('all => all.filter(e => e.getBoundingClientRect().height < 24).map(e => e.outerHTML.slice(0, 80))')
     assert not small
 
@@ -469,6 +500,7 @@ def test_training_by_hand_and_alone(open_page):
     run(100)
     assert int(kept.search(says(page))[1]) > 70
     page.get_by_text('sorted by label', exact=True).click()
+    assert page.get_by_label('batch size').get_attribute('aria-valuetext') == '5'
     run(100)
     assert int(kept.search(says(page))[1]) < 40
 

@@ -109,7 +109,7 @@ define('training', async panel => {
   const update = once(() => {
     if (!panel.isConnected) return
     plots()
-    if (!state.running) views()
+    if (!state.running) { views(); tell() }
     next.textContent = ['Look', 'Blame', 'Nudge'][phase]
     next.disabled = state.running
     if (phase) parts.hidden = false
@@ -145,5 +145,4 @@ define('training', async panel => {
   predict(panel, {question: 'Sort the rows by label and train in batches of 5. At the end of an epoch the last batch is 100 % right. And the digits kept back?', right: 0,
     answers: [['about 10 %', 'Each batch holds one digit, and the network learns to say just that one. Sort the rows, run, and compare the dots with the line.'], ['about 50 %'], ['about 90 %']]})
   start()
-  tell()
 })

@@ -26,14 +26,14 @@ function normals(n) {
   return Array.from({length: n}, () => { const r = Math.sqrt(-2 * Math.log(next())), a = 2 * Math.PI * next(); return [r * Math.cos(a), r * Math.sin(a)] })
 }
 
-const RUNS = 24, SPREAD = 30
+const RUNS = 100, SHOWN = 5, SPREAD = 30
 
 define('valley', (panel, element) => {
   const noisy = element.hasAttribute('noise'), random = normals(RUNS * STEPS)
   const state = {start: [...START], lr: .035, momentum: .8, bs: 50}
   let wide = 600, scale
   const plot = stage('A valley seen from above, and paths down it', 300, w => { wide = w; update() })
-  const rings = h('path', {class: 'ring'}), star = h('path', {class: 'star'}), runs = Array.from({length: noisy ? RUNS : 0}, () => h('path', {class: 'run'}))
+  const rings = h('path', {class: 'ring'}), star = h('path', {class: 'star'}), runs = Array.from({length: noisy ? SHOWN : 0}, () => h('path', {class: 'run'}))
   const cloud = h('path', {class: 'dots c1'}), plain = h('path', {class: 'curve thin'}), heavy = h('path', {class: 'curve thin c1'})
   const steps = [h('path', {class: 'dots'}), h('path', {class: 'dots c1'})]
   plot.classList.add('clip')
@@ -75,9 +75,9 @@ define('valley', (panel, element) => {
     steps[0].setAttribute('d', points(a))
     knob.place(X(start[0]), Y(start[1]), start[0], `${show(start[0])}, ${show(start[1])}`)
     if (noisy) {
-      const ends = runs.map((run, r) => {
+      const ends = Array.from({length: RUNS}, (_, r) => {
         const path = descend({start, lr, noise: i => random[r * STEPS + i].map(v => SPREAD * v / Math.sqrt(bs))})
-        run.setAttribute('d', line(path))
+        runs[r]?.setAttribute('d', line(path))
         return path.at(-1)
       })
       cloud.setAttribute('d', points(ends))
