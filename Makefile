@@ -9,8 +9,9 @@ export MINIBATCH_DATA := $(shell $(PYTHON) -c 'import os, sys; print(os.path.abs
 endif
 
 PORT ?= 8000
+PYTEST = $(BIN)/pytest -n 2 --dist loadgroup
 
-.PHONY: train setup test check lab notebooks docs serve quarto bench readme export help clean
+.PHONY: train setup test check elsewhere lab notebooks docs serve quarto bench readme export help clean
 .DEFAULT_GOAL := train
 
 train: setup ## set up and train the network of chapter 05 (this is what plain `make` does)
@@ -24,13 +25,15 @@ setup: .venv/installed ## set up .venv, if that has not been done
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-test: setup ## set up and test modules, notebooks, package and command (under three minutes)
-	$(BIN)/nbdev_test
-	$(BIN)/pytest -n 2 --dist loadfile -m 'not slow' tests
+test: setup ## set up and test notebooks, modules, package and commands (under three minutes; all that is slow: SLOW=1)
+	$(PYTEST) -m '$(if $(SLOW),not elsewhere,not slow)' tests
 
-check: docs ## all that must pass: make test, every stored output, the site in a browser, torchrun
-	$(BIN)/nbdev_test
-	$(BIN)/pytest -n 2 --dist loadfile tests
+check: ## all that must pass: make test SLOW=1, the site in a browser, the notebooks as on other processors
+	$(MAKE) test SLOW=1
+	$(MAKE) elsewhere
+
+elsewhere: docs
+	$(PYTEST) -m elsewhere tests
 
 lab: setup ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab nbs

@@ -4,9 +4,35 @@
 
 # %% ../nbs/99_cli.ipynb #a59bebb2
 from __future__ import annotations
-import os, sys, tempfile, warnings
+import contextlib, os, signal, sys, threading, warnings
 from pathlib import Path
 
+# %% auto #0
+__all__ = ['ENDED', 'IS_COMMAND', 'COLUMNS', 'HEADING', 'ENDINGS', 'DTYPES', 'BOUNDS', 'SCHEDULES', 'SHUFFLE', 'DATA', 'LOST',
+           'Terminated', 'minibatch_train', 'minibatch_bench']
+
+# %% ../nbs/99_cli.ipynb #3ce2c4e6
+ENDED = {signal.SIGINT: 'interrupted', signal.SIGTERM: 'terminated'}
+IS_COMMAND = Path(*sys.argv[:1]).stem in ('minibatch-train', 'minibatch-bench')
+
+def _end_at_once(number, frame):
+    "What a signal does while the modules load."
+    line = f'{Path(sys.argv[0]).stem}: {ENDED[number]}; nothing was written\n'
+    with contextlib.suppress(OSError): os.write(2, line.encode())
+    os._exit(128 + number)
+
+def _prepare():
+    "Open the standard streams that are closed; answer signals in one line."
+    for fd, name in enumerate(('stdin', 'stdout', 'stderr')):
+        try: os.fstat(fd)
+        except OSError: os.open(os.devnull, os.O_RDWR) # takes the lowest number, which is this one
+        if getattr(sys, name) is None: setattr(sys, name, open(fd, 'w' if fd else 'r', closefd=False))
+    for number in ENDED: # one that is ignored, as by nohup, stays so
+        if signal.getsignal(number) != signal.SIG_IGN: signal.signal(number, _end_at_once)
+
+if IS_COMMAND: _prepare()
+
+# %% ../nbs/99_cli.ipynb #fcb90764
 import pandas as pd
 import torch
 from fastcore.script import anno_parser
@@ -15,19 +41,16 @@ from matplotlib.figure import Figure
 from . import __version__
 from .bench import (RACES, bench_loss, bench_sweep, measure, plot_bench, plot_sweep, race,
                              summarize, where)
-from .data import load_mnist
+from .mnist import atomic_write, check_outputs, load_mnist
 from .dataloader import BatchSampler, DataLoader, Dataset
 from .distributed import (DataParallel, ShardedBatchSampler, Workers, join, leave,
                                    loss_of_shard, lost, shard)
 from .fit import _begin, _check_fit, evaluate, fit, linear
 from .model import Model
-from .checks import check_choice, check_int, check_number
+from .checks import check_choice, check_number
 from .exact import cross_entropy
 from .optim import SGD
 from .training import accuracy
-
-# %% auto #0
-__all__ = ['HEADING', 'DTYPES', 'SCHEDULES', 'SHUFFLE', 'DATA', 'LOST', 'minibatch_train', 'minibatch_bench']
 
 # %% ../nbs/99_cli.ipynb #c3b9337b
 class _Noted:
@@ -50,26 +73,19 @@ class _Noted:
         return (sums[:, :2] / sums[:, 2:]).tolist()
 
 # %% ../nbs/99_cli.ipynb #71120a55
-HEADING = 'epoch   last minibatch   training loss   validation loss   accuracy      lr   seconds'
+COLUMNS = {'epoch': (5, ''), 'last minibatch': (17, ''), 'training loss': (16, '.4f'),
+           'validation loss': (18, '.4f'), 'accuracy': (11, '.4f'), 'lr': (8, '.3g'),
+           'seconds': (10, '.1f')}
+HEADING = ''.join(name.rjust(width) for name, (width, _) in COLUMNS.items())
 
 def _pair(loss, share) -> str:
     "Loss and accuracy of a batch, as the notes print them."
     return f'{loss:.2f}, {share:.2f}'
 
-def _line(epoch, last, train_loss, valid_loss, share, lr, seconds) -> str:
-    "A line under `HEADING`; what is empty stays empty."
-    cells = (epoch, 5, ''), (last, 17, ''), (train_loss, 16, '.4f'), (valid_loss, 18, '.4f'), \
-            (share, 11, '.4f'), (lr, 8, '.3g'), (seconds, 10, '.1f')
-    line = ''.join((f'{value:{form}}' if value != '' else '').rjust(n) for value, n, form in cells)
-    return line.rstrip()
-
-# %% ../nbs/99_cli.ipynb #bea80feb
-def _write(path:str, save):
-    "Have `save(file)` write a temporary file, and move that to `path`."
-    path = Path(path).absolute()
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix='.minibatch-') as tmp:
-        save(Path(tmp)/path.name)
-        os.replace(Path(tmp)/path.name, path)
+def _line(**cells) -> str: # By column
+    "A line under `HEADING`; what is not given stays empty."
+    texts = (f'{cells[name]:{form}}' if name in cells else '' for name, (_, form) in COLUMNS.items())
+    return ''.join(text.rjust(width) for text, (width, _) in zip(texts, COLUMNS.values())).rstrip()
 
 # %% ../nbs/99_cli.ipynb #96dcb5b4
 def _draw(losses:list, history, batches:int) -> Figure:
@@ -87,16 +103,25 @@ def _draw(losses:list, history, batches:int) -> Figure:
     return fig
 
 # %% ../nbs/99_cli.ipynb #2e5600c9
-def _check_files(plot:str|None, history:str|None):
-    "Raise `ValueError` unless these files can be written."
-    types = {f'.{t}' for t in Figure().canvas.get_supported_filetypes()}
-    for name, path, endings in ('plot', plot, types), ('history', history, {'.csv'}):
-        if path is None: continue
-        if Path(path).suffix.lower() not in endings:
-            expected = '.csv' if name == 'history' else '.png, .svg or .pdf'
+ENDINGS = {'plot': ('.png', '.svg', '.pdf'), 'history': ('.csv',)}
+
+def _check_files(**paths):
+    "Raise `ValueError` or `OSError` unless these files can be written; by name, None for none."
+    check_outputs(**paths)
+    for name, endings in ENDINGS.items():
+        path = paths[name]
+        if path is not None and Path(path).suffix.lower() not in endings:
+            *first, last = endings
+            expected = f'{", ".join(first)} or {last}' if first else last
             raise ValueError(f'{name} is {path!r}: expected a name that ends in {expected}.')
-        if not Path(path).absolute().parent.is_dir():
-            raise ValueError(f'{name} is {path!r}: its folder does not exist.')
+
+def _save(path, fig:Figure):
+    "Write a picture, in the format that its name ends in."
+    with atomic_write(path) as f: fig.savefig(f, format=Path(path).suffix[1:].lower())
+
+def _save_table(path, table:pd.DataFrame):
+    "Write a table as CSV."
+    with atomic_write(path) as f: f.write(table.to_csv().encode())
 
 # %% ../nbs/99_cli.ipynb #4b6881aa
 DTYPES = {'float32': torch.float32, 'float64': torch.float64}
@@ -111,12 +136,36 @@ def _loaders(mnist, limit, dtype, bs, shuffle, seed, workers):
     order = ShardedBatchSampler(order, workers.rank, workers.size)
     return DataLoader(train_ds, order), DataLoader(valid_ds, BatchSampler(len(valid_ds), 1000))
 
+# %% ../nbs/99_cli.ipynb #db40a55b
+def _drop_output():
+    "Send what is still to be printed nowhere: nobody can read it."
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+def _say(*lines):
+    "Print lines at once; raise `RuntimeError` if that cannot be done."
+    try: print(*lines, sep='\n', flush=True)
+    except BrokenPipeError: raise
+    except OSError as e:
+        _drop_output()
+        raise RuntimeError(f'standard output cannot be written: {e.strerror}') from None
+
 # %% ../nbs/99_cli.ipynb #e951c0e8
 def _first(model, mnist, bs, dtype, workers) -> str:
     "Loss and accuracy of the first minibatch."
     x, y = mnist.x_train[:bs].to(workers.device, dtype), mnist.y_train[:bs].to(workers.device)
     with torch.no_grad(): preds = model(x)
     return _pair(cross_entropy(preds, y), accuracy(preds, y))
+
+# %% ../nbs/99_cli.ipynb #d0c961fc
+BOUNDS = dict(epochs=(0, 10**6), bs=(1, 10**6), nh=(1, 10**5), seed=(0, 2**63 - 1),
+              limit=(1, 50_000), threads=(1, 256), rounds=(1, 10**6))
+
+def _check_bounds(**values):
+    "Raise `ValueError` unless each is None or within `BOUNDS`."
+    for name, value in values.items():
+        least, most = BOUNDS[name]
+        if value is not None and not least <= value <= most:
+            raise ValueError(f'{name} is {value}: expected {least} to {most}.')
 
 # %% ../nbs/99_cli.ipynb #ee4ef166
 SCHEDULES = {'constant': None, 'linear': linear}
@@ -127,7 +176,7 @@ DATA = {'mnist': 'MNIST', 'embedded': "the embedded stand-in, not MNIST (scikit-
 def _train(epochs:int=3, # Times to go through the training rows
            bs:int=50, # Rows in a minibatch, of all workers together
            lr:float=0.5, # Learning rate
-           momentum:float=0., # Share of the velocity that each step keeps
+           momentum:float=0., # Share of the momentum buffer that each step keeps
            schedule:str='constant', # constant, or linear: the learning rate falls to 0
            shuffle:bool=True, # Take the training rows in a new random order each epoch
            nh:int=50, # Width of the hidden layer
@@ -143,24 +192,20 @@ def _train(epochs:int=3, # Times to go through the training rows
            plot:str=None, # Draw the loss of each step into this file (.png, .svg, .pdf)
           ):
     "Train a network of two layers on MNIST; after each epoch, say how it does."
-    check_int(0, epochs=epochs)
-    check_int(1, bs=bs)
+    _check_bounds(epochs=epochs, bs=bs, nh=nh, seed=seed, limit=limit, threads=threads)
     check_number(above=0, lr=lr)
-    _check_files(plot, history)
-    if schedule not in SCHEDULES:
-        raise ValueError(f'schedule is {schedule!r}: expected constant or linear.')
+    check_number(0, 1e30, lr=lr)
+    check_number(0, 1, momentum=momentum)
+    check_choice(SCHEDULES, schedule=schedule)
+    check_choice(DTYPES, dtype=dtype)
+    _check_files(checkpoint=checkpoint, history=history, plot=plot)
     _check_fit(epochs, SCHEDULES[schedule], checkpoint, resume)
-    if limit is not None and not 1 <= limit <= 50_000:
-        raise ValueError(f'limit is {limit}: expected 1 to 50000.')
-    if dtype not in DTYPES: raise ValueError(f'dtype is {dtype!r}: expected float32 or float64.')
-    if threads < 1: raise ValueError(f'threads is {threads}: expected 1 or more.')
-    if not 0 <= seed < 2**63: raise ValueError(f'seed is {seed}: expected 0 to 2**63 - 1.')
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
     workers = join()
+    mnist = load_mnist(data, source=source)
     model, noted = Model(784, nh, 10).to(workers.device, DTYPES[dtype]), _Noted(workers)
     opt = SGD(model.parameters(), lr, momentum=momentum)
-    mnist = load_mnist(data, source=source)
     train_dl, valid_dl = _loaders(mnist, limit, DTYPES[dtype], bs, shuffle, seed, workers)
     facts = dict(shuffle=shuffle, seed=seed, data=mnist.source, limit=limit, dtype=dtype)
     run = dict(schedule=SCHEDULES[schedule], checkpoint=checkpoint, resume=resume, settings=facts)
@@ -168,81 +213,120 @@ def _train(epochs:int=3, # Times to go through the training rows
     workers.agree(**facts, epochs=epochs, bs=bs, lr=lr, momentum=momentum, nh=nh, schedule=schedule,
                   plot=plot, **{'finished epochs': done})
     def say(*lines):
-        if workers.lead: print(*lines, sep='\n', flush=True)
+        if workers.lead: _say(*lines)
     say(f'data: {DATA[mnist.source]}',
-        f'network: 784-{nh}-10 · batches of {bs}, {"shuffled" if shuffle else "in order"} · '
-        f'learning rate {lr:g}, {schedule} · momentum {momentum:g} · seed {seed}')
+        f'network: 784-{nh}-10, batches of {bs}, {"shuffled" if shuffle else "in order"}, '
+        f'learning rate {lr:g} ({schedule}), momentum {momentum:g}, seed {seed}')
     if workers.size > 1: say(f'workers: {workers.size}, each with a part of every batch')
-    say(*([f'going on from {checkpoint} after epoch {done}'] if done else []), HEADING)
-    if not done: say(_line('start', _first(model, mnist, bs, DTYPES[dtype], workers), '',
-                           *evaluate(model, valid_dl, cross_entropy, workers.sum), '', ''))
+    if done: say(f'going on from {checkpoint} after epoch {done}', HEADING)
+    else:
+        first = _first(model, mnist, bs, DTYPES[dtype], workers)
+        loss, share = evaluate(model, valid_dl, cross_entropy, workers.sum)
+        say(HEADING, _line(**{'epoch': 'start', 'last minibatch': first, 'validation loss': loss,
+                              'accuracy': share}))
     def say_row(row):
         last = _pair(*noted.means(1)[0])
-        say(_line(row['epoch'], last, *list(row.values())[1:]))
+        names = {'train_loss': 'training loss', 'valid_loss': 'validation loss'}
+        cells = {names.get(name, name): value for name, value in row.items()}
+        say(_line(**{'last minibatch': last, **cells}))
     if workers.size > 1: model = DataParallel(model, train_dl.batch_sampler)
     try:
         rows = fit(epochs, model, noted, opt, train_dl, valid_dl, **run, progress=say_row,
                    reduce=workers.sum, lead=workers.lead)
         losses = [loss for loss, _ in noted.means()] if plot is not None else []
-        if history is not None and workers.lead: _write(history, rows.to_csv)
-        if plot is not None and workers.lead: _write(plot, _draw(losses, rows, len(train_dl)).savefig)
+        if history is not None and workers.lead: _save_table(history, rows)
+        if plot is not None and workers.lead: _save(plot, _draw(losses, rows, len(train_dl)))
     except BrokenPipeError: raise
     except OSError as e: raise RuntimeError(e) from None # a full disk is not a wrong option
 
 # %% ../nbs/99_cli.ipynb #e222e9c5
-def _command(func, parser, argv, interrupted=lambda args: 'nothing was written'):
-    "Call `func` with the arguments in `argv`; exit with 2, 1 or 130 if something goes wrong."
-    parser.add_argument('--version', action='version', version=f'minibatch {__version__}')
-    worker = f"worker {os.environ['RANK']}: " if 'RANK' in os.environ else ''
-    def say(message):
-        first, *_ = str(message).splitlines() or [type(message).__name__]
-        return f'{parser.prog}: {worker}{first}\n'
-    def stop(status, message): parser.exit(status, say(message))
-    parser.error = lambda message: stop(2, f'{message} (--help lists the options)')
-    args = vars(parser.parse_args(argv))
-    for name in 'pdb', 'xtra': args.pop(name) # fastcore's own
-    with warnings.catch_warnings():
-        warnings.showwarning = lambda message, *_: sys.stderr.write(say(message))
-        try: func(**args)
-        except BrokenPipeError: # whoever read the output has left, as `| head` does
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        except (OSError, ValueError) as e: stop(2, e)
-        except (FloatingPointError, MemoryError, RuntimeError) as e: stop(1, LOST if lost(e) else e)
-        except KeyboardInterrupt: stop(130, f'interrupted; {interrupted(args)}')
-        finally: leave()
+class Terminated(KeyboardInterrupt):
+    "What SIGTERM raises in a command."
 
+@contextlib.contextmanager
+def _signals():
+    "Within, SIGINT and SIGTERM raise an exception, unless they are ignored."
+    if threading.current_thread() is not threading.main_thread(): yield; return
+    def terminate(number, frame): raise Terminated
+    old = {number: signal.getsignal(number) for number in ENDED}
+    for number, handler in zip(ENDED, (signal.default_int_handler, terminate)):
+        if old[number] != signal.SIG_IGN: signal.signal(number, handler)
+    try: yield
+    finally: # the work of a command is done: what comes now comes too late
+        for number in ENDED: signal.signal(number, signal.SIG_IGN if IS_COMMAND else old[number])
+
+# %% ../nbs/99_cli.ipynb #f2270247
 LOST = ('another worker has ended or does not answer, so this one ends too. A checkpoint, if any, '
         'is as it was: run again with --resume')
 
+def _one_line(message) -> str:
+    "A message, or an exception's, in one line."
+    if "can't allocate memory" in str(message):
+        return 'this needs more memory than there is: try a smaller nh or bs.'
+    return ' '.join(str(message).split()) or type(message).__name__
+
+def _complain(message):
+    "Print to standard error, if anybody can read it."
+    with contextlib.suppress(OSError, ValueError): print(message, file=sys.stderr, flush=True)
+
+# %% ../nbs/99_cli.ipynb #0d56a96f
+def _command(func, parser, argv, interrupted=lambda args: 'nothing was written'):
+    "Call `func` with the arguments in `argv`; exit with 2, 1, 130 or 143 if something goes wrong."
+    parser.add_argument('--version', action='version', version=f'minibatch {__version__}')
+    name = f"{parser.prog}: worker {os.environ['RANK']}" if 'RANK' in os.environ else parser.prog
+    for stream in sys.stdout, sys.stderr: # ASCII is enough to train
+        if hasattr(stream, 'reconfigure'): stream.reconfigure(errors='backslashreplace')
+    def stop(status, message):
+        _complain(f'{name}: {_one_line(message)}')
+        sys.exit(status)
+    parser.error = lambda message: stop(2, f'{message} (--help lists the options)')
+    with _signals(), warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_: _complain(f'{name}: {_one_line(message)}')
+        args = None
+        try:
+            args = vars(parser.parse_args(argv))
+            for own in 'pdb', 'xtra': args.pop(own) # fastcore's
+            func(**args)
+        except BrokenPipeError: _drop_output() # whoever read it has left, as `| head` does
+        except (OSError, ValueError) as e: stop(2, e)
+        except (FloatingPointError, MemoryError, RuntimeError) as e: stop(1, LOST if lost(e) else e)
+        except Terminated: stop(143, f'terminated; {interrupted(args)}')
+        except KeyboardInterrupt: stop(130, f'interrupted; {interrupted(args)}')
+        finally: leave()
+
 # %% ../nbs/99_cli.ipynb #6ff2a174
 def minibatch_train(argv:list[str]|None=None): # Arguments; those of the command line if None
-    "Train; exit with 2 for a wrong argument, 1 if the run fails, 130 if it is interrupted."
+    """Train; exit with 2 for a wrong argument, 1 if the run fails, 130 if it is interrupted, 143 if
+    it is terminated."""
     parser = anno_parser(_train, prog='minibatch-train')
     parser.add_argument('--shuffle', action='store_true', default=True)
     for action in parser._actions:
         if action.dest == 'shuffle': action.help = SHUFFLE[action.const]
     def interrupted(args):
-        kept = args['checkpoint'] is not None and Path(args['checkpoint']).exists()
+        kept = args and args['checkpoint'] and Path(args['checkpoint']).exists()
         return '--resume goes on from the checkpoint' if kept else 'nothing was written'
     _command(_train, parser, argv, interrupted)
 
 # %% ../nbs/99_cli.ipynb #94e5cb53
-def _save(path, fig):
-    "Write a picture, and close it."
-    _write(path, fig.savefig)
-    plt.close(fig)
+def _save_bench(out, table, fig):
+    "Write the times and the picture."
+    try:
+        _save_table(out/'bench.csv', table)
+        _save(out/'bench.png', fig)
+    except OSError as e: raise RuntimeError(e) from None # a full disk is not a wrong option
+    finally: plt.close('all')
 
 def _bench_ladder(mnist, rounds, n, out):
     "The contenders with one thread and with two; the times go into a table, bars into a picture."
-    x, y, found = mnist.x_train[:n], mnist.y_train[:n], []
+    x, y, found, figures = mnist.x_train[:n], mnist.y_train[:n], [], []
     for threads in (1, 2):
         times = measure(x, y, rounds=rounds, threads=threads)
         table = summarize(times)
-        print(f'\nan epoch of {len(x):,} rows, {threads} thread{"s" * (threads > 1)}, {rounds} rounds')
-        print(table.round(2).to_string(), flush=True)
+        _say(f'\nan epoch of {len(x):,} rows, {threads} thread{"s" * (threads > 1)}, {rounds} rounds',
+             table.round(2).to_string())
         found.append(times.assign(threads=threads))
-        if threads == 1: _save(out/'bench.png', plot_bench(table))
-    _write(out/'bench.csv', pd.concat(found).to_csv)
+        figures.append(plot_bench(table))
+    _save_bench(out, pd.concat(found), figures[0])
 
 # %% ../nbs/99_cli.ipynb #237436d7
 def _bench(rounds:int=7, # How often each is timed
@@ -255,32 +339,32 @@ def _bench(rounds:int=7, # How often each is timed
            out:str='.', # Folder for bench.csv and the picture
           ):
     "Measure this book's ways to train beside what others offer; they run in turn, in one process."
-    if rounds < 1: raise ValueError(f'rounds is {rounds}: expected 1 or more.')
+    _check_bounds(rounds=rounds)
     if sweep + accuracy + loss > 1: raise ValueError('sweep, accuracy, loss: expected at most one.')
+    if not Path(out or 'no folder').is_dir(): raise ValueError(f'out is {out!r}: expected a folder.')
     out, rounds = Path(out), 2 if quick else rounds
-    if not out.is_dir(): raise ValueError(f'out is {str(out)!r}: expected a folder.')
-    print(where(), flush=True)
+    if not loss and not accuracy: check_outputs(csv=out/'bench.csv', picture=out/'bench.png')
+    _say(where())
     if loss:
         for dtype in torch.float32, torch.bfloat16:
             sizes = dict(rows=512, classes=4000, features=64) if quick else {}
-            print(bench_loss(dtype=dtype, rounds=rounds, **sizes).round(2).to_string(), flush=True)
+            _say(bench_loss(dtype=dtype, rounds=rounds, **sizes).round(2).to_string())
         return
     mnist, n = load_mnist(data, source=source), 2000 if quick else 50_000
-    print('data:', DATA[mnist.source])
+    _say(f'data: {DATA[mnist.source]}')
     if accuracy:
         for target in list(RACES)[:1] if quick else RACES:
             result = race(mnist, target, seeds=range(100, 101 if quick else 105))
-            print(f'\n{target:.1%}: every seed reached it: {(result.accuracy >= target).all()}')
-            median = result.median().round(4).to_dict()
-            print(result.round(4).to_string(), f'median {median}', sep='\n', flush=True)
+            _say(f'\n{target:.1%}: every seed reached it: {(result.accuracy >= target).all()}',
+                 result.round(4).to_string(), f'median {result.median().round(4).to_dict()}')
     elif sweep:
         sizes = dict(bs=[20, 100], nh=[20, 100], rows=[1000, 2000]) if quick else None
         table = bench_sweep(mnist.x_train[:n], mnist.y_train[:n], sizes=sizes, rounds=rounds)
-        print(table.pivot(index=['varies', 'value'], columns='contender').round(1).to_string())
-        _write(out/'bench.csv', table.to_csv)
-        _save(out/'bench.png', plot_sweep(table))
+        _say(table.pivot(index=['varies', 'value'], columns='contender').round(1).to_string())
+        _save_bench(out, table, plot_sweep(table))
     else: _bench_ladder(mnist, rounds, n, out)
 
 def minibatch_bench(argv:list[str]|None=None): # Arguments; those of the command line if None
-    "Measure; exit with 2 for a wrong argument, 1 if a measurement fails, 130 if it is interrupted."
+    """Measure; exit with 2 for a wrong argument, 1 if a measurement fails, 130 if it is interrupted,
+    143 if it is terminated."""
     _command(_bench, anno_parser(_bench, prog='minibatch-bench'), argv)

@@ -4,7 +4,7 @@
 
 # %% ../nbs/16_distributed.ipynb #dad6227e
 from __future__ import annotations
-import os, time, uuid
+import os, sys, threading, time, uuid
 from datetime import timedelta
 import torch
 import torch.distributed as dist
@@ -133,6 +133,26 @@ def _fresh(store, rank:int, size:int, timeout:float) -> dist.Store:
             if time.monotonic() > until: raise
         else: return dist.PrefixStore(name, store)
 
+# %% ../nbs/16_distributed.ipynb #59e5929e
+def _meet(device:torch.device, timeout:float) -> tuple[int, int]: # Rank, and number of workers
+    "Connect this worker with the others."
+    seconds = timedelta(seconds=timeout)
+    store, rank, size = next(dist.rendezvous('env://', timeout=seconds))
+    dist.init_process_group('nccl' if device.type == 'cuda' else 'gloo', timeout=seconds, rank=rank,
+                            store=_fresh(store, rank, size, timeout), world_size=size)
+    return rank, size
+
+# %% ../nbs/16_distributed.ipynb #f2f1e493
+def _end_with_torchrun(every:float=0.5):
+    "From now on, end this process soon after the `torchrun` that has started it, if one has."
+    if 'TORCHELASTIC_RUN_ID' not in os.environ: return
+    parent = os.getppid()
+    def watch():
+        while os.getppid() == parent: time.sleep(every)
+        try: print('torchrun has ended, and so does this worker.', file=sys.stderr, flush=True)
+        finally: os._exit(1)
+    threading.Thread(target=watch, daemon=True).start()
+
 # %% ../nbs/16_distributed.ipynb #ca57cce4
 def join(timeout:float=120, # Seconds that workers wait for one another
         ) -> Workers:
@@ -141,18 +161,22 @@ def join(timeout:float=120, # Seconds that workers wait for one another
     Raises `ConnectionError` if they cannot be reached in time, and `ValueError` if they run another
     version."""
     if 'RANK' not in os.environ: return Workers()
+    _end_with_torchrun()
     device = _device(int(os.environ.get('LOCAL_RANK', 0)))
     if device.type == 'cuda': torch.cuda.set_device(device)
-    seconds, size = timedelta(seconds=timeout), os.environ.get('WORLD_SIZE', '?')
-    try:
-        store, rank, size = next(dist.rendezvous('env://', timeout=seconds))
-        dist.init_process_group('nccl' if device.type == 'cuda' else 'gloo', timeout=seconds, rank=rank,
-                                store=_fresh(store, rank, size, timeout), world_size=size)
-    except (RuntimeError, ValueError) as e:
+    met, problems = [], []
+    def meet():
+        try: met.extend(_meet(device, timeout))
+        except Exception as e: problems.append(e)
+    thread = threading.Thread(target=meet, daemon=True) # PyTorch waits for a silent port for good
+    thread.start()
+    thread.join(timeout)
+    if not met:
         where = ':'.join(os.environ.get(f'MASTER_{name}', '?') for name in ('ADDR', 'PORT'))
-        raise ConnectionError(f'the {size} workers could not meet at {where}: '
-                              f'{str(e).splitlines()[0]}') from None
-    workers = Workers(rank, size, device)
+        reason = ' '.join(str(problems[0]).split()) if problems else f'timed out after {timeout:g} s'
+        raise ConnectionError(f"the {os.environ.get('WORLD_SIZE', '?')} workers could not meet at "
+                              f'{where}: {reason}')
+    workers = Workers(*met, device)
     workers.agree(minibatch=__version__, torch=torch.__version__)
     return workers
 

@@ -4,9 +4,13 @@
 
 # %% ../nbs/90_mnist.ipynb #2d1db5ef
 from __future__ import annotations
-import gzip, hashlib, io, os, pickle, struct, tempfile, warnings, zlib
+import contextlib, gzip, hashlib, io, os, pickle, pickletools, re, secrets, stat, struct, threading
+import time, warnings, zlib
 from pathlib import Path
 from typing import NamedTuple
+
+try: import fcntl
+except ImportError: fcntl = None # Windows
 
 import numpy as np
 import pooch
@@ -16,7 +20,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 # %% auto #0
-__all__ = ['FILES', 'MIRRORS', 'MNIST', 'load_mnist']
+__all__ = ['FILES', 'NUMBERS', 'MIRRORS', 'PATIENCE', 'SLOWEST', 'MNIST', 'atomic_write', 'check_outputs', 'load_mnist']
 
 # %% ../nbs/90_mnist.ipynb #575f7e77
 FILES = {  # name: (size in bytes, SHA-256), both of the decompressed content
@@ -44,17 +48,19 @@ def _verify(content:bytes, # Decompressed content
                      'Delete it and download it again.')
 
 # %% ../nbs/90_mnist.ipynb #0419a171
-def _read(path:Path, # A file, compressed if its name ends in `.gz`
+def _read(f, # A file that is open for reading
           limit:int, # Most bytes it may hold, decompressed
+          where, # Its name; what ends in `.gz` is decompressed
          ) -> bytes: # Its content, decompressed
-    "Read `path`; raise `ValueError` if it is damaged or holds more than `limit` bytes."
-    open_file, again = gzip.open if path.suffix == '.gz' else open, 'Delete it and download it again.'
-    try:
-        with open_file(path, 'rb') as f: content = f.read(limit + 1)
+    "Read `f`; raise `ValueError` if it is damaged or holds more than `limit` bytes."
+    if str(where).endswith('.gz'): f = gzip.open(f)
+    try: content = f.read(limit + 1)
     except (EOFError, gzip.BadGzipFile, zlib.error) as e:
-        raise ValueError(f'{path} is not a whole gzip file ({e}). {again}') from None
+        raise ValueError(f'{where} is not a whole gzip file ({e}). '
+                         'Delete it and download it again.') from None
     if len(content) <= limit: return content
-    raise ValueError(f'{path} holds more than the {limit:,} bytes expected. {again}')
+    raise ValueError(f'{where} holds more than the {limit:,} bytes expected. '
+                     'Delete it and download it again.')
 
 # %% ../nbs/90_mnist.ipynb #ea7eb552
 class MNIST(NamedTuple):
@@ -93,25 +99,44 @@ def _from_idx(contents:list, # Verified contents of the four IDX files, in the o
     return _to_mnist(x.reshape(-1, 784), y, x_test.reshape(-1, 784), y_test, 'mnist')
 
 # %% ../nbs/90_mnist.ipynb #be90b380
+def _load_file(file:Path, name:str) -> bytes: # Its verified content
+    "Read one of `FILES`."
+    with open(file, 'rb') as f: return _verify(_read(f, FILES[name][0], file), name, file)
+
 def _load_folder(folder:Path) -> MNIST:
     "Load the four IDX files in `folder`, each as `NAME.gz` or `NAME`."
     contents = []
-    for name, (size, _) in FILES.items():
+    for name in FILES:
         file = next((p for p in (folder/f'{name}.gz', folder/name) if p.is_file()), None)
         if file is None: raise FileNotFoundError(f'{folder} has no {name} (with or without .gz).')
-        contents.append(_verify(_read(file, size), name, file))
+        contents.append(_load_file(file, name))
     return _from_idx(contents)
 
 # %% ../nbs/90_mnist.ipynb #c7182bee
-class _ArrayUnpickler(pickle.Unpickler):
-    "Rebuilds NumPy arrays (and tuples, lists, numbers and strings) and nothing else."
-    allowed = {'numpy.ndarray', 'numpy.dtype',
-               'numpy.core.multiarray._reconstruct', 'numpy._core.multiarray._reconstruct',
-               'numpy.core.numeric._frombuffer', 'numpy._core.numeric._frombuffer'}
+NUMBERS = [f'{kind}{size}' for kind in 'iuf' for size in (1, 2, 4, 8)]
 
+class _ArrayUnpickler(pickle.Unpickler):
+    "Rebuilds NumPy arrays of numbers (and tuples, lists, numbers and strings) and nothing else."
     def find_class(self, module, name):
-        if f'{module}.{name}' in self.allowed: return super().find_class(module, name)
+        def dtype(code, *_):
+            if code in NUMBERS: return np.dtype(code, copy=True)
+            raise ValueError(f'it has an array of {code!r}, where numbers were expected')
+        def empty(*_): return np.empty(0, np.uint8) # to be filled with the bytes that follow
+        def array(data, dtype, shape, order, *_):
+            return np.frombuffer(data, dtype).reshape(shape, order=order)
+        def latin1(text, _): return text.encode('latin-1') # so Python 3 writes bytes for Python 2
+        known = {'numpy.ndarray': 'array', 'numpy.dtype': dtype, '_codecs.encode': latin1,
+                 'numpy.core.multiarray._reconstruct': empty, 'numpy.core.numeric._frombuffer': array}
+        asked = f'{module}.{name}'.replace('numpy._core.', 'numpy.core.') # since NumPy 2
+        if asked in known: return known[asked]
         raise ValueError(f'it asks for {module}.{name}, which no array needs')
+
+# %% ../nbs/90_mnist.ipynb #07562cd8
+def _check_steps(pickled:bytes, most:int=1000):
+    "Raise `ValueError` if a pickle has more steps, or asks for room for more values, than `most`."
+    for i, (step, value, _) in enumerate(pickletools.genops(pickled)):
+        if i == most or step.name in ('PUT', 'LONG_BINPUT') and value > most:
+            raise ValueError(f'it has more than the {most:,} steps and values that arrays need')
 
 # %% ../nbs/90_mnist.ipynb #116ab101
 def _idx(a:np.ndarray, # Whole numbers from 0 to 255: pictures (n, 784) or labels (n,)
@@ -125,12 +150,15 @@ def _idx(a:np.ndarray, # Whole numbers from 0 to 255: pictures (n, 784) or label
 # %% ../nbs/90_mnist.ipynb #2322acb8
 def _load_pickle(path:Path) -> MNIST:
     "Load the course's `mnist.pkl.gz`, running nothing that it names."
-    pickled = io.BytesIO(_read(path, 256 * 2**20))
+    with open(path, 'rb') as f: pickled = _read(f, 256 * 2**20, path)
     try:
-        (x, y), (x_valid, y_valid), (x_test, y_test) = _ArrayUnpickler(pickled, encoding='latin-1').load()
+        _check_steps(pickled)
+        sets = _ArrayUnpickler(io.BytesIO(pickled), encoding='latin-1').load()
+        (x, y), (x_valid, y_valid), (x_test, y_test) = sets
         x, y = np.concatenate([x, x_valid]), np.concatenate([y, y_valid])
         contents = map(_idx, (x * 256, y, x_test * 256, y_test))
         return _from_idx([_verify(c, name, 'what it holds') for name, c in zip(FILES, contents)])
+    except MemoryError: raise MemoryError(f'{path} does not fit into memory.') from None
     except Exception as e:
         raise ValueError(f"{path} is not the course's mnist.pkl.gz: {e}") from None
 
@@ -139,11 +167,85 @@ def _load_from(place:Path) -> MNIST:
     "Load from a folder or the course's pickle; raise `FileNotFoundError` if it is neither."
     if place.is_file(): return _load_pickle(place)
     if not place.is_dir():
-        raise FileNotFoundError(f'{place} does not exist: expected a folder with the four MNIST '
-                                'files, or mnist.pkl.gz.')
+        found = 'is neither a folder nor a file' if place.exists() else 'does not exist'
+        raise FileNotFoundError(f'{place} {found}: expected a folder with the four MNIST files, '
+                                'or mnist.pkl.gz.')
     pickled = place/'mnist.pkl.gz'
     if pickled.is_file() and not any(place.glob('*-ubyte*')): return _load_pickle(pickled)
     return _load_folder(place)
+
+# %% ../nbs/90_mnist.ipynb #a786dc0f
+def _new_file(folder:Path): # An open file, to write and to read
+    "Make a file that nobody else has, and lock it for as long as it is open."
+    while True:
+        f = open(folder/f'.minibatch-{secrets.token_hex(8)}', 'x+b')
+        if fcntl:
+            with contextlib.suppress(OSError): fcntl.flock(f, fcntl.LOCK_EX)
+        if os.path.exists(f.name): return f
+        f.close() # swept away before it was locked
+
+# %% ../nbs/90_mnist.ipynb #f41a3e7e
+def _open_regular(path, flags) -> int:
+    "Open a file; follow no link, and wait for nobody at a pipe."
+    fd = os.open(path, flags | getattr(os, 'O_NOFOLLOW', 0) | getattr(os, 'O_NONBLOCK', 0))
+    if stat.S_ISREG(os.fstat(fd).st_mode): return fd
+    os.close(fd)
+    raise OSError(f'{path} is not a regular file.')
+
+def _sweep(folder:Path):
+    "Remove the new files in `folder` whose processes have ended."
+    with contextlib.suppress(OSError):
+        for left in folder.iterdir():
+            if not re.fullmatch(r'\.minibatch-[0-9a-f]{16}', left.name): continue
+            with contextlib.suppress(OSError), open(left, 'r+b', opener=_open_regular) as f:
+                if fcntl: fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB) # fails if it is in use
+                left.unlink()
+
+# %% ../nbs/90_mnist.ipynb #72d98f47
+@contextlib.contextmanager
+def atomic_write(path:str|Path, # The file to write; if it is a link, the file that it leads to
+                ): # A new binary file, to write to within `with`
+    """Write a new file beside `path`, and rename it to `path` once it is whole and on the disk.
+
+    If anything fails, `path` stays as it was; an `OSError` names it."""
+    path = Path(os.path.realpath(path))
+    _sweep(path.parent)
+    new = None
+    try:
+        with _new_file(path.parent) as f:
+            new = Path(f.name)
+            yield f
+            f.flush()
+            os.fsync(f.fileno())
+            if fcntl: os.replace(new, path) # while it is locked
+        if not fcntl: os.replace(new, path) # Windows renames no open file
+    except Exception as e:
+        if isinstance(e, RuntimeError): e = e.__context__ # where torch.save hides what happened
+        if getattr(e, 'errno', None) is None or e.filename is not None: raise
+        raise OSError(e.errno, e.strerror, str(path)) from None
+    finally:
+        if new is not None: new.unlink(missing_ok=True)
+
+# %% ../nbs/90_mnist.ipynb #d6204c91
+def check_outputs(**paths, # By name, the files that will be written; None for none
+                 ):
+    "Raise `ValueError` or `OSError` unless each can be written and no two are the same."
+    seen = {}
+    for name, path in ((n, p) for n, p in paths.items() if p is not None):
+        if not str(path): raise ValueError(f"{name} is '': expected the name of a file.")
+        real = Path(os.path.realpath(path))
+        if real in seen:
+            raise ValueError(f'{seen[real]} and {name} are both {str(path)!r}: expected two files.')
+        seen[real] = name
+        try:
+            if not real.parent.is_dir(): raise FileNotFoundError(2, 'its folder does not exist')
+            if real.is_dir(): raise IsADirectoryError(21, 'it is a folder')
+            if os.path.lexists(real) and not real.is_file(): raise OSError(22, 'it is not a regular file')
+            if real.exists() and not os.access(real, os.W_OK): raise PermissionError(13, 'it is write-protected')
+            _sweep(real.parent)
+            with _new_file(real.parent) as f: Path(f.name).unlink()
+        except OSError as e:
+            raise type(e)(f'{name} is {str(path)!r}: it cannot be written, as {e.strerror}.') from None
 
 # %% ../nbs/90_mnist.ipynb #1da0b283
 MIRRORS = ['https://ossci-datasets.s3.amazonaws.com/mnist/',
@@ -152,53 +254,77 @@ MIRRORS = ['https://ossci-datasets.s3.amazonaws.com/mnist/',
 # %% ../nbs/90_mnist.ipynb #1dbdb204
 class _Bar(tqdm):
     "A progress bar, shown in a terminal only, that ends a download far larger than our files."
-    received = 0
+    received, most = 0, 16 * 2**20
 
     def __bool__(self): return True # for tqdm, a bar of unknown length is false
 
     def update(self, n=1):
         self.received += n
-        if self.received > 32 * 2**20: raise ValueError('it sent more than 32 MiB')
+        if self.received > self.most: raise ValueError(f'it sent more than {self.most:,} bytes')
         return super().update(n)
 
 # %% ../nbs/90_mnist.ipynb #0361fa53
-def _fetch(name:str, # One of `FILES`
-           folder:Path, # Where to keep it
-          ):
-    "Download `name` from the first mirror that has it, verify it, then move it into `folder`."
+PATIENCE, SLOWEST = 30, 10_000 # seconds; bytes a second that are expected after them
+
+def _get(url:str, name:str) -> bytes:
+    "What a server sends; raise `OSError` or `ValueError` if that is nothing, too much or too slow."
+    bar = _Bar(desc=name, unit='B', unit_scale=True, disable=None, leave=False)
+    get = pooch.HTTPDownloader(bar, timeout=(5, 30), headers={'Accept-Encoding': 'identity'})
+    packed, problems = io.BytesIO(), []
+    def download():
+        try: get(url, packed, None)
+        except Exception as e: problems.append(e)
+    thread, start = threading.Thread(target=download, daemon=True), time.monotonic()
+    thread.start()
+    with bar:
+        while thread.is_alive():
+            thread.join(0.1)
+            seconds = time.monotonic() - start
+            if seconds > PATIENCE and bar.received < SLOWEST * seconds:
+                bar.most = 0 # so that the thread ends at the next piece
+                raise TimeoutError(f'it sent {bar.received:,} bytes in {seconds:.0f} s')
+    if problems: raise problems[0]
+    return packed.getvalue()
+
+# %% ../nbs/90_mnist.ipynb #10eddc0f
+def _fetch(name:str) -> bytes: # Compressed; the content is verified
+    "Download one of `FILES` from the first mirror that has it."
     problems = []
     for url in (f'{mirror}{name}.gz' for mirror in MIRRORS):
-        bar = _Bar(desc=name, unit='B', unit_scale=True, disable=None, leave=False)
-        get = pooch.HTTPDownloader(bar, timeout=(5, 30), headers={'Accept-Encoding': 'identity'})
-        with bar, tempfile.TemporaryDirectory(dir=folder, prefix='.download-') as tmp:
-            file = Path(tmp)/f'{name}.gz'
-            try:
-                get(url, str(file), None)
-                _verify(_read(file, FILES[name][0]), name, url)
-                return os.replace(file, folder/file.name)
-            except (OSError, ValueError) as e: problems.append(f'{url}: {e}')
+        try:
+            packed = _get(url, name)
+            _verify(_read(io.BytesIO(packed), FILES[name][0], url), name, url)
+            return packed
+        except (OSError, ValueError) as e: problems.append(f'{url}: {e}')
     raise ConnectionError('No mirror could send MNIST. ' + ' '.join(problems))
 
 # %% ../nbs/90_mnist.ipynb #b427d01f
-def _cache_folder() -> Path:
-    "The user's cache folder, made if need be; raise `OSError` if it cannot be written to."
+def _cache(name:str) -> Path:
+    "Where a file is kept; raise `OSError` if this user has no place for such files."
     folder = Path(os.environ.get('MINIBATCH_CACHE') or pooch.os_cache('minibatch'))
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=folder): return folder
+    if folder.parts[:1] != ('~',): return folder/name
+    raise OSError('there is no home folder: name a folder in $MINIBATCH_CACHE')
+
+def _keep(name:str, save):
+    "Have `save(f)` write a file of the cache folder, which is made if need be."
+    file = _cache(name)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(file) as f: save(f)
 
 # %% ../nbs/90_mnist.ipynb #a2bf57e2
 def _download() -> MNIST:
     "Load from the cache folder, after fetching whichever file is missing or damaged there."
-    with tempfile.TemporaryDirectory() as tmp:
-        try: folder = _cache_folder()
-        except OSError as e:
-            warnings.warn(f'MNIST is kept for this run only, as the cache cannot be written: {e}')
-            folder = Path(tmp)
-        for name, (size, _) in FILES.items():
-            file = folder/f'{name}.gz'
-            try: _verify(_read(file, size), name, file)
-            except (OSError, ValueError): _fetch(name, folder)
-        return _load_folder(folder)
+    contents, problem = [], None
+    for name in FILES:
+        try: contents.append(_load_file(_cache(f'{name}.gz'), name))
+        except (OSError, ValueError):
+            packed = _fetch(name)
+            contents.append(gzip.decompress(packed))
+            try: _keep(f'{name}.gz', lambda f: f.write(packed))
+            except OSError as e: problem = e
+    if problem: warnings.warn('MNIST is kept for this run only, as the cache cannot be written: '
+                              f'{problem}')
+    return _from_idx(contents)
 
 # %% ../nbs/90_mnist.ipynb #adc00192
 def _vary(x:Tensor, # Pictures in [0, 1], shape (n, 8, 8)
@@ -233,14 +359,10 @@ def _make_embedded() -> tuple: # x, y, x_test, y_test, as `_to_mnist` takes them
 # %% ../nbs/90_mnist.ipynb #eb2245f9
 def _load_embedded() -> MNIST:
     "Load the stand-in from the cache folder, or make it, and keep it there if that can be done."
-    try: file = _cache_folder()/'embedded-1.npz'
-    except OSError: return _to_mnist(*_make_embedded(), 'embedded')
     try:
-        with np.load(file) as kept: return _to_mnist(*kept.values(), 'embedded')
+        with np.load(_cache('embedded-1.npz')) as kept: return _to_mnist(*kept.values(), 'embedded')
     except Exception: arrays = _make_embedded() # not there, or damaged
-    with tempfile.TemporaryDirectory(dir=file.parent, prefix='.embedded-') as tmp:
-        np.savez(Path(tmp)/file.name, *arrays)
-        os.replace(Path(tmp)/file.name, file)
+    with contextlib.suppress(OSError): _keep('embedded-1.npz', lambda f: np.savez(f, *arrays))
     return _to_mnist(*arrays, 'embedded')
 
 # %% ../nbs/90_mnist.ipynb #808ca003
@@ -258,9 +380,11 @@ def load_mnist(path:str|Path|None=None, # Folder with the four MNIST files, or `
     if source == 'embedded':
         if path is None: return _load_embedded()
         raise ValueError(f"path is '{path}' and source 'embedded': give one or the other.")
-    if path is not None: return _load_from(Path(path).expanduser())
+    if path is not None and not str(path):
+        raise ValueError("path is '': expected a folder with the four MNIST files, or mnist.pkl.gz.")
+    if path is not None: return _load_from(Path(os.path.expanduser(path)))
     if named := os.environ.get('MINIBATCH_DATA'):
-        try: return _load_from(Path(named).expanduser())
+        try: return _load_from(Path(os.path.expanduser(named)))
         except (OSError, ValueError) as e: raise type(e)(f'$MINIBATCH_DATA: {e}') from None
     try: return _load_from(Path('data'))
     except FileNotFoundError: pass

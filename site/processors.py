@@ -106,7 +106,7 @@ class FoldImports(Processor):
                 group.append(cell)
                 continue
             if sum(len(lines(c)) for c in group) > LONG:
-                group = [markdown('<details><summary>Imports</summary>'), *group, markdown('</details>')]
+                group = [markdown('<details><summary>Imports, to run first</summary>'), *group, markdown('</details>')]
             out, group = out + group, []
             if cell is None: break
             if cell.cell_type == 'markdown': inside = cell.source.rfind('<details') > cell.source.rfind('</details')

@@ -16,5 +16,19 @@ def no_data(monkeypatch, tmp_path):
     return tmp_path
 
 
+@pytest.fixture
+def with_slow(request):
+    "Are the cells marked slow to be run, as slow tests are? Not in `make test`."
+    return 'not slow' not in request.config.option.markexpr
+
+
 def pytest_configure(config):
     config.addinivalue_line('markers', 'slow: left out of `make test`; `make check` runs everything')
+    config.addinivalue_line('markers', 'elsewhere: the site in a browser, and the notebooks as on other processors')
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    "With two processes (`-n 2 --dist loadgroup`) a file stays in one, for what its tests share; notebooks go where there is time."
+    for item in items:
+        if item.path.name != 'test_notebooks.py': item.add_marker(pytest.mark.xdist_group(item.path.stem))

@@ -3,7 +3,8 @@
     python tests/outputs.py [NOTEBOOK ...]           compare a fresh run of each notebook with what is stored in it
     python tests/outputs.py --write [NOTEBOOK ...]   store the fresh run instead
 
-Every notebook runs from the top in a Jupyter kernel of its own. Texts must be equal but for their numbers, and those must
+Every notebook runs from the top in a Jupyter kernel of its own, its cells marked slow too. (tests/test_notebooks.py does the same
+under pytest, and can leave those out or take the place of another processor.) Texts must be equal but for their numbers, and those must
 agree to a relative 1e-6, which every printed digit up to the sixth shows; tables are compared cell by cell, pictures by
 presence and size (a pixel or two may depend on fonts), errors by type and message. A cell with a comment `# may vary: reason`
 keeps its words but not its numbers, and must assert the band that they lie in. A cell that is meant to fail carries
@@ -25,13 +26,21 @@ ADDRESS = re.compile(r' at 0x[0-9a-fA-F]+|/tmp/ipykernel_\S+')
 PIXELS = 3 # how much a picture's sides may differ
 
 
-def execute(path:Path) -> nbformat.NotebookNode:
-    "Run the notebook `path` from the top in a fresh kernel; a cell that fails keeps its error as an output."
+def is_slow(cell) -> bool: return cell.cell_type == 'code' and bool(re.search(r'^#\s*\|\s*slow\b', cell.source, re.M))
+
+
+def execute(path:Path, slow:bool=True, env:dict|None=None) -> nbformat.NotebookNode:
+    """Run the notebook `path` from the top in a fresh kernel; a cell that fails keeps its error as an output.
+
+    Without `slow`, the cells marked so are not run and keep what is stored. `env` is added to the kernel's environment."""
     nb = nbformat.read(path, as_version=4)
-    for cell in nb.cells:
+    kept = {i: (cell.source, cell.outputs) for i, cell in enumerate(nb.cells) if is_slow(cell) and not slow}
+    for i, cell in enumerate(nb.cells):
         if cell.cell_type == 'code': cell.outputs = []
+        if i in kept: cell.source = '' # nbclient passes over an empty cell
     NotebookClient(nb, timeout=900, allow_errors=True, coalesce_streams=True, resources={'metadata': {'path': str(path.parent)}},
-                   extra_arguments=['--log-level=ERROR']).execute()
+                   extra_arguments=['--log-level=ERROR']).execute(env={**os.environ, 'PYTHONHASHSEED': '0', **(env or {})})
+    for i, (source, outputs) in kept.items(): nb.cells[i].source, nb.cells[i].outputs = source, outputs
     return nb
 
 
@@ -112,9 +121,9 @@ def real_data() -> bool:
         return load_mnist().source == 'mnist'
 
 
-def check(path:Path, compare:bool=True) -> list[str]:
-    "Run a notebook and say what differs from what is stored in it."
-    return differences(nbformat.read(path, as_version=4), execute(path), compare)
+def check(path:Path, compare:bool=True, slow:bool=True, env:dict|None=None) -> list[str]:
+    "Run a notebook and say what differs from what is stored in it; without `compare`, only what fails."
+    return differences(nbformat.read(path, as_version=4), execute(path, slow, env), compare)
 
 
 def write(path:Path) -> list[str]:
@@ -130,12 +139,16 @@ def write(path:Path) -> list[str]:
     return []
 
 
-def run_all(paths:list[Path], job) -> dict[Path, list[str]]:
-    "`job` for each notebook, two at a time, those that run longest first."
+def longest_first(paths:list[Path]) -> list[Path]:
+    "The notebooks, those that probably run longest first, so that two processes end at the same time."
     def length(path): return sum(n * path.read_text(encoding='utf-8').count(word) for word, n in (('train(', 1), ('#| slow', 9)))
-    longest_first = sorted(paths, key=length, reverse=True)
-    os.environ['PYTHONHASHSEED'] = '0'
-    with ThreadPoolExecutor(2) as pool: return dict(zip(longest_first, pool.map(job, longest_first)))
+    return sorted(paths, key=length, reverse=True)
+
+
+def run_all(paths:list[Path], job) -> dict[Path, list[str]]:
+    "`job` for each notebook, two at a time."
+    paths = longest_first(paths)
+    with ThreadPoolExecutor(2) as pool: return dict(zip(paths, pool.map(job, paths)))
 
 
 def main():

@@ -92,7 +92,7 @@ def test_imports_are_shown():
     few = processed(new_code_cell('#| export\nimport os\nimport sys'), new_code_cell('#| hide\nimport json'), new_code_cell('os'))
     assert texts(few) == ['import os\nimport sys', 'os']
     many = processed(new_code_cell('#| export\nimport os\nimport sys'), new_code_cell('import a\nimport b\nfrom c import d'), new_code_cell('os'))
-    assert texts(many) == ['<details><summary>Imports</summary>', 'import os\nimport sys', 'import a\nimport b\nfrom c import d', '</details>', 'os']
+    assert texts(many) == ['<details><summary>Imports, to run first</summary>', 'import os\nimport sys', 'import a\nimport b\nfrom c import d', '</details>', 'os']
     answer = new_markdown_cell('<details><summary>Answer</summary>\n\nYes.\n\n</details>')
     inside = processed(answer, new_code_cell('import a, b, c\nimport d\nimport e\nimport f\nimport g'), new_code_cell('a'))
     assert sum(text.count('<details') for text in texts(inside)) == 1 # no fold in a fold

@@ -11,7 +11,7 @@ from playwright.sync_api import sync_playwright
 sys.path.insert(0, str(ROOT/'site'))
 from links import modules
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.elsewhere]
 SITE = ROOT/'_site'
 BROWSERS = 'chromium', 'chromium-browser', 'google-chrome', 'google-chrome-stable', 'chrome'
 FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-background-networking', '--disable-quic']
