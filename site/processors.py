@@ -34,10 +34,17 @@ def names_of(cell) -> list[str]:
     return definitions(ast.parse(cell.source)) if 'exports' in cell.get('directives_', {}) else []
 
 
+def imports_only(body) -> bool:
+    "Nothing but imports, and what to do without one: `try: import x` and `except ImportError: x = None`."
+    def fine(node):
+        if isinstance(node, ast.Try): return imports_only(node.body) and all(isinstance(n, (ast.Assign, ast.Pass)) for h in node.handlers for n in h.body)
+        return isinstance(node, (ast.Import, ast.ImportFrom))
+    return bool(body) and all(map(fine, body))
+
+
 def only_imports(cell) -> bool:
-    try: body = ast.parse(cell.source).body
+    try: return imports_only(ast.parse(cell.source).body)
     except SyntaxError: return False
-    return bool(body) and all(isinstance(node, (ast.Import, ast.ImportFrom)) for node in body)
 
 
 def module_of(nb) -> str|None:

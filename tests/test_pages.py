@@ -91,6 +91,8 @@ def test_an_answer_at_the_end():
 def test_imports_are_shown():
     few = processed(new_code_cell('#| export\nimport os\nimport sys'), new_code_cell('#| hide\nimport json'), new_code_cell('os'))
     assert texts(few) == ['import os\nimport sys', 'os']
+    perhaps = 'import os\ntry: import fcntl\nexcept ImportError: fcntl = None'
+    assert texts(processed(new_code_cell(f'#| export\n{perhaps}'), new_code_cell('#| export\nimport os\nx = os.sep'))) == [perhaps]
     many = processed(new_code_cell('#| export\nimport os\nimport sys'), new_code_cell('import a\nimport b\nfrom c import d'), new_code_cell('os'))
     assert texts(many) == ['<details><summary>Imports, to run first</summary>', 'import os\nimport sys', 'import a\nimport b\nfrom c import d', '</details>', 'os']
     answer = new_markdown_cell('<details><summary>Answer</summary>\n\nYes.\n\n</details>')
