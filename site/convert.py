@@ -23,7 +23,7 @@ from links import page_name
 ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT/'_sphinx'
 PICTURES = 'index_files/figure-commonmark' # where Quarto puts the README's
-NAME_LINK = re.compile(r'\[([^\]]+)\]\((\w+\.html)?(#minibatch\.[\w.]+)\)') # as links.py and reference.py write them
+NAME_LINK = re.compile(r'\[([^\[\]\n]+)\]\((\w+\.html)?(#minibatch\.[\w.]+)\)') # as links.py and reference.py write them
 
 
 def contents() -> dict[str, dict[str, str]]: # {part: {file: title}}
@@ -55,7 +55,8 @@ def convert_code(cell):
     "Turn a code cell's options into what MyST-NB and nbconvert know."
     options = dict(re.findall(r'^#\|\s*([\w-]+):\s*(.*)$', cell.source, re.M))
     cell.source = re.sub(r'^#\|.*\n?', '', cell.source, flags=re.M).strip('\n')
-    tags = cell.metadata.get('tags', []) + ['remove-input'] * (options.get('echo') == 'false')
+    tags = cell.metadata.get('tags', [])
+    tags += [tag for option, tag in (('echo', 'remove-input'), ('output', 'remove-output')) if options.get(option) == 'false']
     cell.metadata = nbformat.from_dict({'tags': tags} if tags else {})
     if 'fig-alt' in options: cell.metadata.mystnb = {'image': {'alt': yaml.safe_load(options['fig-alt'])}}
 
@@ -104,7 +105,7 @@ def make_readme(proc:Path) -> dict[str, bytes]: # {path: content}
     head, nb = convert(proc/'index.ipynb', for_readme)
     nb.metadata.language_info = nbformat.from_dict({'name': 'python'}) # for the code fences
     exporter = MarkdownExporter()
-    exporter.register_preprocessor(TagRemovePreprocessor(remove_input_tags={'remove-input'}, enabled=True), enabled=True)
+    exporter.register_preprocessor(TagRemovePreprocessor(remove_input_tags={'remove-input'}, remove_all_outputs_tags={'remove-output'}, enabled=True), enabled=True)
     text, resources = exporter.from_notebook_node(nb)
     alts = [c.metadata.mystnb.image.alt for c in nb.cells if 'mystnb' in c.metadata]
     files = {}

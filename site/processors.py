@@ -77,7 +77,7 @@ class Hide(Processor):
         if cell.cell_type != 'code': return
         d = cell.directives_.keys()
         shown = not d & set(PRIVATE) or 'hide' not in d and only_imports(cell)
-        if not shown or cell.source.startswith('show_doc('): del cell['source']
+        if not shown or cell.directives_.get('include:') == ['false'] or cell.source.startswith('show_doc('): del cell['source']
 
 
 class FoldAnswers(Processor):

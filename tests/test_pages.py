@@ -99,7 +99,8 @@ def test_imports_are_shown():
 
 
 def test_what_is_hidden_stays_hidden():
-    assert texts(processed(new_code_cell('#| export\nx = 1'), new_code_cell('#| hide\nx'), new_code_cell('show_doc(x)'), new_code_cell('x'))) == ['x']
+    assert texts(processed(new_code_cell('#| export\nx = 1'), new_code_cell('#| hide\nx'), new_code_cell('show_doc(x)'),
+                           new_code_cell('#| include: false\ny'), new_code_cell('x'))) == ['x']
 
 
 def test_directives_are_not_printed():

@@ -228,6 +228,30 @@ def test_links_land_at_the_code():
             assert re.search(rf'^(def|class) {name}\b|^(\w+, )*{name}\b.* = ', code, re.M), f'{module}.{name}: {code[:80]}'
 
 
+def test_quarto_gets_what_it_understands():
+    "Quarto itself is not needed here: its options above the code, folds closed and none in another, links within the book to what is there."
+    made = {path.name: nbformat.read(path, as_version=4).cells for path in (ROOT/'_proc').glob('*.ipynb')}
+    prose = {name: '\n\n'.join(c.source for c in cells if c.cell_type != 'code') for name, cells in made.items()}
+    prose['reference.qmd'] = (ROOT/'_proc/reference.qmd').read_text(encoding='utf-8')
+    html = {re.sub(r'^\d+_', '', name).rsplit('.', 1)[0] + '.html': name for name in prose}
+    for name, cells in made.items():
+        for cell in cells:
+            if cell.cell_type != 'code': continue
+            options, code = re.fullmatch(r'((?:#\| [\w-]+: .*\n)*)(.*)', cell.source, re.S).groups()
+            assert not re.search(r'^\s*#\s*\|', code, re.M), f'{name}: {cell.source[:80]}'
+            assert set(re.findall(r'^#\| ([\w-]+):', options, re.M)) <= {'fig-alt', 'echo', 'eval', 'output', 'warning'}
+    for name, text in prose.items():
+        depth = 0
+        for tag in re.findall(r'</?details', text):
+            depth += 1 if tag == '<details' else -1
+            assert depth in (0, 1)
+        assert depth == 0
+        for target, anchor in re.findall(r'\]\(([\w.]*)(#[\w.-]*)?\)', text):
+            page = html.get(target, target) or name
+            assert page in prose or (ROOT/'_proc'/page).is_file(), f'{name}: {target}{anchor}'
+            if anchor.startswith('#minibatch.'): assert f'<div id="{anchor[1:]}" class="place">' in prose[page], f'{name}: {target}{anchor}'
+
+
 def test_names_lead_to_the_chapter_that_defines_them(open_page):
     "In the table on the first page each name leads to the chapter of its row."
     page = open_page('index.html')
@@ -242,6 +266,14 @@ def test_names_lead_to_the_chapter_that_defines_them(open_page):
     page.locator(f'a[href="{link}"]').first.click()
     page.wait_for_url(f'**/{link}')
     assert page.locator(f'[id="{link.partition("#")[2]}"]').bounding_box()['y'] < 400
+
+
+def test_links_to_code_are_names():
+    "Nothing but a name is inside such a link, and on the reference page the way to the source."
+    for name in PAGES:
+        links = re.findall(r'<a class="reference internal" href="[\w.]*#minibatch\.[\w.]*">(.*?)</a>', (SITE/name).read_text(encoding='utf-8'), re.S)
+        texts = {re.sub(r'<[^>]*>', '', link) for link in links}
+        assert all(re.fullmatch(r'[\w.]+(\(\))?', text) for text in texts - {'Source and explanation'}), texts
 
 
 def test_private_names_lead_nowhere():

@@ -16,16 +16,29 @@ OTHER = {'sh', 'bash', 'shell', 'console', 'text', 'none', 'output', 'html', 'ya
 def page(name): return BeautifulSoup((SITE/f'{name}.html').read_text(encoding='utf-8'), 'html.parser')
 
 
+def answer_to(pre):
+    "The fold with the answer to an exercise whose check this block in its prose is."
+    for element in pre.find_all_next(True):
+        if element.name == 'details': return element if element.summary.get_text().startswith('Answer') else None
+        if element.name in ('h2', 'h3') or 'cell' in element.get('class', []): return None
+
+
 def visible_code(name:str) -> list: # One cell per block of code
-    "The Python code of a page, folded or not, without what runs long."
-    cells = []
+    "The Python code of a page, folded or not, without what runs long. A check of the reader's own code comes after the answer, which must pass it."
+    cells, checks = [], []
     for pre in page(name).select('article pre'):
         [language] = [c.removeprefix('highlight-') for box in pre.parents for c in box.get('class', []) if c.startswith('highlight-')][:1]
         cell = pre.find_parent(class_='cell')
         if language in OTHER or pre.find_parent(class_='cell_output') or cell and 'tag_slow' in cell['class']: continue
+        if checks and checks[0][0] not in pre.parents:
+            cells += [check for _, check in checks]
+            checks = []
         fails = cell and cell.select('.traceback') # the page shows the error
-        cells.append(new_code_cell(pre.get_text(), metadata={'tags': ['raises-exception'] if fails else []}))
-    return cells
+        code = new_code_cell(pre.get_text(), metadata={'tags': ['raises-exception'] if fails else []})
+        answer = None if cell else answer_to(pre)
+        if answer: checks.append((answer, code))
+        else: cells.append(code)
+    return cells + [check for _, check in checks]
 
 
 @pytest.mark.slow
