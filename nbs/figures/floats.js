@@ -26,6 +26,6 @@ export function versions(x, type) {
   return [
     ['as the words say', [['exp', e], ['sum', [s]], ['exp/sum', q], ['log', log(q)]]],
     ['log of a quotient', [['exp', e], ['sum', [s]], ['log', [l]], ['x − log', minus(x, l)]]],
-    ['maximum out', [['exp', ez], ['sum', [sz]], ['max + log', [lse]], ['x − that', minus(x, lse)]]],
-    ['maximum out first', [['exp', ez], ['sum', [sz]], ['log', [lz]], ['z − log', minus(z, lz)]]]]
+    ['maximum out', [['exp', ez], ['sum', [sz]], ['log', [lz]], ['z − log', minus(z, lz)]]],
+    ['PyTorch’s logsumexp', [['exp', ez], ['sum', [sz]], ['max + log', [lse]], ['x − that', minus(x, lse)]]]]
 }

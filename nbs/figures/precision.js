@@ -3,7 +3,7 @@ import {axes, button, choice, define, h, handle, once, predict, show, slider, sp
 import {TYPES, versions} from './floats.js'
 import {logSoftmax} from './math.js'
 
-const TOP = {float16: 11.09, bfloat16: 88.72, float32: 88.72}, BOTTOM = {float16: -17.33, bfloat16: -92.9, float32: -103.97}, END = 130
+const TOP = {float16: 11.09, bfloat16: 88.72, float32: 88.72}, BOTTOM = {float16: -17.33, bfloat16: -92.88, float32: -103.97}, END = 130
 const ROUNDING = {float16: 2 ** -10, bfloat16: 2 ** -7, float32: 2 ** -23}
 
 define('precision', panel => {
@@ -59,7 +59,7 @@ define('precision', panel => {
     const wrong = found.filter(f => !f.right).map(f => f.bad < 0 ? `“${f.name}” has lost its digits` : `“${f.name}” meets ${show(f.steps[f.bad][1].find(n => !Number.isFinite(n)))} in its step ${f.steps[f.bad][0]}`)
     say(`Scores ${x.map(v => show(v, 1)).join(', ')} in ${state.type}: ${wrong.length ? wrong.join('; ') + '.' : 'all four are right.'}`)
   })
-  predict(panel, {question: 'Slide all three scores up, in float32. Where does the first version break?', right: 1,
-    answers: [['at about 12'], ['at about 89', 'exp(89) is larger than the largest float32. Move all three there; then try float16.'], ['at about 700'], ['nowhere']]})
+  predict(panel, {question: 'With PyTorch’s logsumexp nothing overflows. In bfloat16, does it give the right answer for the scores 90, 91, 92?', right: 1,
+    answers: [['yes'], ['no, it is off by 0.1', 'Near 90, neighbouring bfloat16 numbers are 0.5 apart, and its answer is a difference of two of them. Choose bfloat16, and slide.'], ['no, it is nan']]})
   update()
 })

@@ -12,7 +12,7 @@ export function columns(scores, constant, temperature) {
 
 define('softmax', panel => {
   const state = {scores: [...START], constant: 0, temperature: 1}
-  const cells = NAMES.map(() => ({e: h('span', {class: 'number'}), p: h('span', {class: 'number'}), bar: h('div')}))
+  const cells = NAMES.map(() => ({e: h('span', {class: 'number'}), p: h('span', {class: 'number answer'}), bar: h('div')}))
   const sliders = NAMES.map((name, i) => slider({label: name, min: -6, max: 6, step: .01, key: .1, value: START[i],
     input: v => { state.scores[i] = v; update() }}))
   const total = h('span', {class: 'number'}), parts = NAMES.map((_, i) => h('div', {class: `c${i}`}))
@@ -20,15 +20,14 @@ define('softmax', panel => {
     slider({label: 'add to all', min: -6, max: 6, step: .1, key: .1, value: 0, text: v => show(v, 1), input: v => { state.constant = v; update() }}),
     slider({label: 'temperature', values: [.1, .2, .3, .5, .7, 1, 1.5, 2, 3, 5, 10], value: 1, text: v => show(v, 1), input: v => { state.temperature = v; update() }})]
 
-  extra[0].classList.add('answer')
   sliders.forEach((s, i) => s.classList.add(`c${i}`))
   panel.append(
     h('div', {class: 'table five'}, ...['', 'score', '', 'exp', 'softmax'].map(t => h('span', {class: 'head'}, t)),
-      ...NAMES.flatMap((_, i) => [sliders[i], cells[i].e, h('div', {class: 'share'}, h('div', {class: 'bar'}, set(cells[i].bar, i)), cells[i].p)]),
+      ...NAMES.flatMap((_, i) => [sliders[i], cells[i].e, h('div', {class: 'share'}, h('div', {class: 'bar answer'}, set(cells[i].bar, i)), cells[i].p)]),
       h('span', {class: 'head sum'}, 'sum'), total, h('span', {class: 'number'}, '1')),
-    h('div', {class: 'stack', 'aria-hidden': 'true'}, ...parts),
+    h('div', {class: 'stack answer', 'aria-hidden': 'true'}, ...parts),
     h('div', {class: 'controls'}, ...extra, button('Start again', reset)))
-  const say = speaker(panel)
+  const say = speaker(panel, 'answer')
 
   function set(bar, i) { bar.className = `c${i}`; return bar }
 
@@ -51,7 +50,7 @@ define('softmax', panel => {
     say(`${NAMES[top]}: ${show(e[top])} of ${show(s)}, a probability of ${show(100 * p[top], 1)} %.`
       + (state.constant ? ` Adding ${show(state.constant, 1)} to all scores multiplied every exponential by ${show(Math.exp(state.constant / state.temperature))} and changed no probability.` : ''))
   })
-  predict(panel, {question: 'Add 3 to all five scores. What becomes of the dog’s probability?', right: 1,
-    answers: [['It rises'], ['It stays', 'Every exponential is multiplied by the same number, and so is their sum. Drag “add to all” and see.'], ['It falls']]})
+  predict(panel, {question: 'The dog has 87 %. Raise the cat’s score to the dog’s, 2.60. What has the dog then?', right: 1,
+    answers: [['still 87 %'], ['47 %', 'Equal scores share equally, and the other three keep what little they had in the sum. Drag the cat and see.'], ['70 %']]})
   update()
 })

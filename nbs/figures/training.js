@@ -16,7 +16,7 @@ define('training', async panel => {
   const next = button('Look', advance, {class: 'main'}), run = button('Run', () => { state.running = !state.running; loop() })
   const lr = slider({label: 'learning rate', values: [.01, .02, .05, .1, .2, .5, 1, 2, 5, 10, 20], value: .5, text: String, input: v => { state.lr = v }})
   const bs = slider({label: 'batch size', values: [1, 5, 10, 25, 50, 100, 250, 500], value: 50, text: String, input: v => { state.bs = v; start() }})
-  const order = choice({label: 'the rows', options: [['stored', 'in order'], ['sorted', 'sorted by label']], value: 'stored', input: v => {
+  const order = choice({label: 'the pictures', options: [['stored', 'in order'], ['sorted', 'sorted by label']], value: 'stored', input: v => {
     state.order = v
     state.bs = bs.value = v === 'sorted' ? 5 : 50
     start()
@@ -142,7 +142,7 @@ define('training', async panel => {
   const say = speaker(panel)
   panel.append(h('details', {}, h('summary', {}, 'Train it on digits of your own'),
     h('div', {class: 'row'}, board, h('div', {class: 'column'}, h('p', {'aria-live': 'polite'}, answer, count), label, h('div', {class: 'row'}, button('Keep it', keep), button('Clear', () => board.clear()))))))
-  predict(panel, {question: 'Sort the rows by label and train in batches of 5. At the end of an epoch the last batch is 100 % right. And the digits kept back?', right: 0,
-    answers: [['about 10 %', 'Each batch holds one digit, and the network learns to say just that one. Sort the rows, run, and compare the dots with the line.'], ['about 50 %'], ['about 90 %']]})
+  predict(panel, {question: 'Sort the pictures by label and train in batches of 5. At the end of an epoch the last batch is 100 % right. And the digits kept back?', right: 0,
+    answers: [['about 10 %', 'Each batch holds one digit, and the network learns to say just that one. Sort them, run, and compare the dots with the line.'], ['about 50 %'], ['about 90 %']]})
   start()
 })
