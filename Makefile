@@ -11,7 +11,7 @@ endif
 PORT ?= 8000
 PYTEST = $(BIN)/pytest -n 2 --dist loadgroup
 
-.PHONY: train setup test check elsewhere lab notebooks docs serve bench readme export help clean
+.PHONY: train setup test check elsewhere lab notebooks docs serve quarto bench readme export help clean
 .DEFAULT_GOAL := train
 
 train: setup ## set up and train the network of chapter 05 (this is what plain `make` does)
@@ -50,6 +50,11 @@ docs: setup ## build the site into _site/, without Quarto and without a network
 
 serve: docs ## show the site on this machine
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory _site $(PORT)
+
+quarto: setup ## build the site that is published into _docs/, with Quarto
+	@command -v quarto >/dev/null || { echo 'Quarto is not here. Get it from https://quarto.org; make docs does without.'; exit 1; }
+	rm -rf _proc
+	PYTHONPATH=site $(BIN)/nbdev_docs
 
 bench: setup ## compare this book's ways to train with others (about two minutes)
 	$(BIN)/minibatch-bench

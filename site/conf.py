@@ -1,9 +1,11 @@
 "How Sphinx builds the site; `site/convert.py` writes what it reads."
 from configparser import ConfigParser
 from pathlib import Path
+from shutil import copytree
 
+ROOT = Path(__file__).parent.parent
 settings = ConfigParser(delimiters=['='])
-settings.read(Path(__file__).parent.parent/'settings.ini', encoding='utf-8')
+settings.read(ROOT/'settings.ini', encoding='utf-8')
 settings = settings['DEFAULT']
 
 project = html_title = settings['title']
@@ -28,3 +30,11 @@ html_css_files = ['style.css']
 html_use_index = False
 html_copy_source = False
 html_show_sourcelink = False
+exclude_patterns = ['figures']
+
+
+def setup(app):
+    "Beside the pages lie the modules of their figures, and their notebooks to download."
+    def copy(app, problem):
+        for folder in 'figures', 'notebooks': copytree(ROOT/'_proc'/folder, Path(app.outdir)/folder, dirs_exist_ok=True)
+    app.connect('build-finished', copy)

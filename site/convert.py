@@ -4,119 +4,104 @@
     python site/convert.py --readme   writes README.md and its pictures, from nbs/index.ipynb
     python site/convert.py --check    says whether README.md is what --readme would write
 
-What nbdev makes is meant for Quarto. For Sphinx five things must be different: the title is front matter, documentation is the
-output of a hidden cell, directives are comments, links between chapters are absolute, and their order is in `_quarto.yml`.
+What a page needs on any site, `processors.py` has done. What is left is Quarto's way to write it: the title is front matter, options of a cell
+are comments in it, HTML stands in fences, and the chapters and their order are in `_quarto.yml`.
 """
 from __future__ import annotations
-import inspect, re, shutil, sys
-from importlib import import_module
+import re, shutil, sys
 from pathlib import Path
 
 import nbformat, yaml
 from nbconvert import MarkdownExporter
 from nbconvert.preprocessors import TagRemovePreprocessor
-from nbdev.config import get_config
-from nbdev.doclinks import NbdevLookup
 from nbdev.quarto import refresh_quarto_yml
 from nbdev.serve import proc_nbs
 from nbformat.v4 import new_markdown_cell
 
+from links import page_name
+
 ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT/'_sphinx'
 PICTURES = 'index_files/figure-commonmark' # where Quarto puts the README's
-ALIASES = {'F': 'torch.nn.functional', 'nn': 'torch.nn'} # how the chapters call PyTorch's modules
+NAME_LINK = re.compile(r'\[([^\]]+)\]\((\w+\.html)?(#minibatch\.[\w.]+)\)') # as links.py and reference.py write them
 
 
-def contents() -> dict[str, dict[str, str]]: # {part: {notebook: title}}
-    "The parts of the book and their chapters, from `_quarto.yml`."
+def contents() -> dict[str, dict[str, str]]: # {part: {file: title}}
+    "The parts of the book and their pages, from `_quarto.yml`."
     listed = yaml.safe_load((ROOT/'_quarto.yml').read_text(encoding='utf-8'))['website']['sidebar']['contents']
     return {part['section']: {e['href']: e['text'] for e in part['contents']} for part in listed if 'section' in part}
 
 
-def relink(text:str, # Markdown that nbdev has put links into
-           pages:dict[str, str], # {'00_data.ipynb' or 'data.html': where a link to it should lead}
-          ) -> str:
-    "Point the links between chapters to `pages`, link PyTorch's names by their aliases, and drop links into a repository or to private names."
-    cfg, lookup = get_config(), NbdevLookup()
-    site = re.escape(f'{cfg.doc_host}{cfg.doc_baseurl}/')
-    text = re.sub(rf'^\[source\]\({re.escape(cfg.git_url)}.*\n', '', text, flags=re.M)
-    text = re.sub(r'\[(`_\w+`)\]\([^)]*\)', r'\1', text) # a private name has no entry to lead to
-    text = re.sub(rf'\]\((?:{site})?(\w+\.(?:html|ipynb))', lambda m: f']({pages[m[1]]}', text)
+def for_sphinx(text:str) -> str:
+    "Links and HTML in Markdown, as MyST reads them."
     def link(m):
-        url = lookup.doc(f'{ALIASES[m[1]]}.{m[2]}')
-        return f'[{m[0]}]({url})' if url else m[0]
-    return re.sub(r'(?<!\[)`(F|nn)\.(\w+)`', link, text)
+        text, page, anchor = m.groups(default='')
+        inside = f'<code class="docutils literal notranslate"><span class="pre">{text.strip("`")}</span></code>' if text[0] == '`' else text
+        return f'<a class="reference internal" href="{page}{anchor}">{inside}</a>'
+    text = re.sub(r'^```\{=html\}\n(.*?)\n```$', r'\1', text, flags=re.M | re.S)
+    text = NAME_LINK.sub(link, text)
+    return re.sub(r'\]\((\d\w*\.ipynb)', lambda m: f']({source_name(m[1])}', text)
+
+
+def for_readme(text:str) -> str:
+    "Links in Markdown, as they are right at the top of the repository."
+    notebooks = {page_name(name): name for name in chapters()}
+    text = re.sub(r'^```\{=html\}\n.*?\n```$', '', text, flags=re.M | re.S)
+    text = NAME_LINK.sub(lambda m: f'[{m[1]}](nbs/{notebooks[m[2]]})', text)
+    return re.sub(r'\]\((\d\w*\.ipynb|figures/)', r'](nbs/\1', text)
 
 
 def convert_code(cell):
-    "Turn a code cell's directives into what MyST-NB and nbconvert know, and documentation into Markdown."
-    directives = dict(re.findall(r'^#\|\s*([\w-]+):\s*(.*)$', cell.source, re.M))
-    if directives.get('output') == 'asis': # a heading within an output is not allowed in Sphinx
-        text = ''.join(out.data['text/markdown'] for out in cell.outputs)
-        for key in 'outputs', 'execution_count', 'has_sd': cell.pop(key, None)
-        cell.update(cell_type='markdown', source=re.sub(r'^---\n', '', text))
-        return
+    "Turn a code cell's options into what MyST-NB and nbconvert know."
+    options = dict(re.findall(r'^#\|\s*([\w-]+):\s*(.*)$', cell.source, re.M))
     cell.source = re.sub(r'^#\|.*\n?', '', cell.source, flags=re.M).strip('\n')
-    cell.metadata = nbformat.from_dict({'tags': ['remove-input']} if directives.get('echo') == 'false' else {})
-    if 'fig-alt' in directives: cell.metadata.mystnb = {'image': {'alt': yaml.safe_load(directives['fig-alt'])}}
+    tags = cell.metadata.get('tags', []) + ['remove-input'] * (options.get('echo') == 'false')
+    cell.metadata = nbformat.from_dict({'tags': tags} if tags else {})
+    if 'fig-alt' in options: cell.metadata.mystnb = {'image': {'alt': yaml.safe_load(options['fig-alt'])}}
 
 
-def convert(path:Path, pages:dict[str, str]) -> tuple[dict, nbformat.NotebookNode]: # Front matter, and the rest
+def convert(path:Path, links) -> tuple[dict, nbformat.NotebookNode]: # Front matter, and the rest
     "Read a processed notebook, and change what is meant for Quarto."
     nb = nbformat.read(path, as_version=4)
     head = yaml.safe_load(nb.cells.pop(0).source.strip().strip('-'))
     for cell in nb.cells:
         if cell.cell_type == 'code': convert_code(cell)
-        if cell.cell_type == 'markdown': cell.source = relink(cell.source, pages)
+        if cell.cell_type == 'markdown': cell.source = links(cell.source)
     nb.cells = [c for c in nb.cells if c.source and 'THIS FILE WAS AUTOGENERATED' not in c.source]
-    nb.metadata.pop('widgets', None)
     return head, nb
 
 
-def reference(modules:list[str]) -> str:
-    "A page with every public name, its signature and its first sentence, by chapter."
-    text = ['# Reference', 'Every public name of the package, by the chapter that defines it.']
-    for name in modules:
-        module = import_module(f'minibatch.{name}')
-        text += [f'## `minibatch.{name}`']
-        for symbol in module.__all__:
-            o = getattr(module, symbol)
-            if not callable(o): continue
-            first = re.split(r'(?<=[.;])\s', ' '.join(inspect.getdoc(o).split()))[0].rstrip('.;')
-            text += [f'```python\n{symbol}{inspect.signature(o)}\n```', f'{first}. [Chapter]({name}.ipynb#{symbol.lower()})']
-    return '\n\n'.join(text) + '\n'
+def chapters() -> list[str]: return [name for part in contents().values() for name in part if name.endswith('.ipynb')]
+
+
+def source_name(file:str) -> str:
+    "What the source of a page is called for Sphinx, so that both sites have the same addresses."
+    return str(Path(page_name(file)).with_suffix(Path(file).suffix)) if file.endswith('.ipynb') else file.replace('.qmd', '.md')
+
+
+def lead(head:dict) -> str: return f'# {head["title"]}\n\n```{{rst-class}} lead\n```\n{head["description"]}'
 
 
 def make_sources(proc:Path):
     "Write what sphinx-build reads."
-    parts = contents()
-    names = ['index.ipynb', *(name for part in parts.values() for name in part)]
-    pages = {name: re.sub(r'^\d+_', '', name) for name in names} # as Quarto names them
-    links = pages | {page.replace('.ipynb', '.html'): page for page in pages.values()}
-    trees = {part: [f'{title} <{pages[name]}>' for name, title in titles.items()] for part, titles in parts.items()}
-    trees['Look up'] = ['reference']
+    trees = [f'```{{toctree}}\n:hidden:\n:caption: {part}\n\n' + '\n'.join(f'{title} <{Path(source_name(name)).stem}>' for name, title in pages.items())
+             + '\n```' for part, pages in contents().items()]
     shutil.rmtree(OUT, ignore_errors=True)
     OUT.mkdir()
-    for name in names:
-        head, nb = convert(proc/name, links)
-        lead = [f'# {head["title"]}', f'```{{rst-class}} lead\n```\n{head["description"]}']
-        if name != 'index.ipynb': lead += [f'{{download}}`Download this notebook <../nbs/{name}>`']
-        else:
-            for part, entries in trees.items():
-                tree = ['```{toctree}', ':hidden:', f':caption: {part}', '', *entries, '```']
-                nb.cells.append(new_markdown_cell('\n'.join(tree)))
-        nb.cells.insert(0, new_markdown_cell('\n\n'.join(lead)))
-        nbformat.write(nb, OUT/pages[name])
-    modules = [page.removesuffix('.ipynb') for page in pages.values() if page != 'index.ipynb']
-    (OUT/'reference.md').write_text(reference(modules), encoding='utf-8')
+    shutil.copytree(proc/'figures', OUT/'figures') # a picture there may be in a page's Markdown
+    for name in ['index.ipynb', *chapters()]:
+        head, nb = convert(proc/name, for_sphinx)
+        nb.cells.insert(0, new_markdown_cell(lead(head)))
+        if name == 'index.ipynb': nb.cells += map(new_markdown_cell, trees)
+        nbformat.write(nb, OUT/source_name(name))
+    for path in proc.glob('*.qmd'):
+        _, head, text = path.read_text(encoding='utf-8').split('---\n', 2)
+        (OUT/source_name(path.name)).write_text(f'{lead(yaml.safe_load(head))}\n\n{for_sphinx(text)}', encoding='utf-8')
 
 
 def make_readme(proc:Path) -> dict[str, bytes]: # {path: content}
     "README.md and its pictures."
-    names = [name for part in contents().values() for name in part]
-    links = {name: f'nbs/{name}' for name in names}
-    links |= {re.sub(r'^\d+_(\w+)\.ipynb', r'\1.html', name): link for name, link in links.items()}
-    head, nb = convert(proc/'index.ipynb', links)
+    head, nb = convert(proc/'index.ipynb', for_readme)
     nb.metadata.language_info = nbformat.from_dict({'name': 'python'}) # for the code fences
     exporter = MarkdownExporter()
     exporter.register_preprocessor(TagRemovePreprocessor(remove_input_tags={'remove-input'}, enabled=True), enabled=True)
@@ -126,7 +111,6 @@ def make_readme(proc:Path) -> dict[str, bytes]: # {path: content}
     for (name, png), alt in zip(resources['outputs'].items(), alts, strict=True):
         files[f'{PICTURES}/{name}'] = png
         text = text.replace(f'![png]({name})', f'![{alt}]({PICTURES}/{name})')
-    text = re.sub(r'(?m)^.*\[[\w`]+\]\([^)]*#\w+\)', lambda m: re.sub(r'(\.ipynb)#\w+', r'\1', m[0]), text) # no such anchors there
     start = f'# {head["title"]}\n\n<!-- WARNING: THIS FILE WAS AUTOGENERATED! DO NOT EDIT! -->\n\n> {head["description"]}\n'
     return {'README.md': (start + re.sub(r'\n(\s*\n)+', '\n\n', '\n' + text).rstrip() + '\n').encode(), **files}
 

@@ -1,19 +1,22 @@
 "The built site, in a real browser: `make docs` first. `make check` does."
-import contextlib, functools, http.server, os, re, shutil, threading
+import contextlib, functools, http.server, os, re, shutil, sys, threading
 from html.parser import HTMLParser
 from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
-import pytest
+import nbformat, pytest
 from axe_playwright_python.sync_playwright import Axe
 from conftest import ROOT
 from playwright.sync_api import sync_playwright
+
+sys.path.insert(0, str(ROOT/'site'))
+from links import modules
 
 pytestmark = [pytest.mark.slow, pytest.mark.elsewhere]
 SITE = ROOT/'_site'
 BROWSERS = 'chromium', 'chromium-browser', 'google-chrome', 'google-chrome-stable', 'chrome'
 FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-background-networking', '--disable-quic']
 PAGES = sorted(p.name for p in SITE.glob('*.html')) or ['there is no site: run make docs']
-CHAPTERS = [re.sub(r'^\d+_(.*)\.ipynb', r'\1.html', p.name) for p in sorted((ROOT/'nbs').glob('[0-9]*.ipynb'))]
+CHAPTERS = {re.sub(r'^\d+_(.*)\.ipynb', r'\1.html', p.name): p for p in sorted((ROOT/'nbs').glob('[0-9]*.ipynb'))} # and their notebooks
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
@@ -89,20 +92,61 @@ def test_page_is_whole(page):
     prose = page.eval_on_selector_all('article p, article li', 'all => all.map(e => { e = e.cloneNode(true);'
                                       'e.querySelectorAll("code, mjx-container").forEach(c => c.remove()); return e.innerText })')
     assert not [text for text in prose if re.search(r'\$|\\[(\[a-z]', text)]
-    assert '`](' not in ''.join(page.locator('pre').all_inner_texts())  # nbdev links names in signatures too, where no link can be
+    code = ''.join(page.locator('pre').all_text_contents())
+    assert '`](' not in code and not re.search(r'^\s*#\s*\|', code, re.M)  # no link where none can be, no directive
+    figures = page.eval_on_selector_all('article *', 'all => all.filter(e => e.localName.startsWith("mb-")).map(e => [e.localName, e.matches(":defined")])')
+    assert all(alive for _, alive in figures), figures
 
 
 def test_every_chapter_has_a_page(): assert CHAPTERS and set(CHAPTERS) <= set(PAGES)
 
 
-@pytest.mark.parametrize('page', [name for name in PAGES if name in CHAPTERS], indirect=True)
+def answers(path) -> list[tuple[str, list, int]]: # (words, sources of the code cells, how many of them print something)
+    "The answers in a notebook: the words in the fold, and the cells up to the next words."
+    found, open_ = [], None
+    for cell in nbformat.read(path, as_version=4).cells:
+        if cell.cell_type == 'markdown':
+            folds = re.findall(r'<details><summary>\s*Answer[^<]*</summary>(.*?)</details>', cell.source, re.S)
+            found += [(words, [], []) for words in folds]
+            open_ = found[-1] if folds and cell.source.rstrip().endswith('</details>') else None
+        elif open_ and not re.match(r'#\|\s*hide\b', cell.source):
+            open_[1].append(re.sub(r'^#\|.*\n?', '', cell.source, flags=re.M).strip())
+            open_[2].append(bool(cell.outputs))
+    return [(words, code, sum(printed)) for words, code, printed in found]
+
+
+ANSWERS = """() => [...document.querySelectorAll('article details')].filter(d => /^Answer/.test(d.querySelector('summary').textContent.trim())).map(d => ({
+    open: d.open, height: d.offsetHeight - d.querySelector('summary').offsetHeight,
+    seen: [...d.children].filter(e => e.localName != 'summary' && e.checkVisibility()).length,
+    code: [...d.querySelectorAll('.cell_input pre')].map(e => e.textContent.trim()), outputs: d.querySelectorAll('.cell_output').length,
+    next: d.nextElementSibling?.className || ''}))"""
+
+
+@pytest.mark.parametrize('page', CHAPTERS, indirect=True)
+def test_answers_are_in_one_fold(page):
+    "Words, code and what it prints; nothing of it is seen while the fold is closed, and no code stands behind it."
+    written, shown = answers(CHAPTERS[page.name]), page.evaluate(ANSWERS)
+    assert len(shown) == len(written)
+    for (words, code, printed), fold in zip(written, shown):
+        assert (fold['open'], fold['seen']) == (False, 0) and fold['height'] <= 1
+        assert (fold['code'], fold['outputs']) == (code, printed) and 'cell' not in fold['next'].split()
+    page.eval_on_selector_all('article details', 'all => all.forEach(d => d.open = true)')
+    assert all(fold['seen'] for fold in page.evaluate(ANSWERS))
+
+
+@pytest.mark.parametrize('page', CHAPTERS, indirect=True)
 def test_chapter_has_what_it_needs(page):
-    "Math on the pages about formulas, a picture but for the commands, code everywhere, next and previous, the notebook."
-    assert page.locator('pre').count() > 5 and page.get_by_text('Download this notebook').count() == 1
+    "Imports before all other code, every picture, math where there is any, next and previous, the notebook."
+    cells = nbformat.read(CHAPTERS[page.name], as_version=4).cells
+    code, words = ([c for c in cells if c.cell_type == kind] for kind in ('code', 'markdown'))
+    [imports, *_] = [c.source for c in code if re.search(r'^(import|from) ', c.source, re.M)]
+    assert page.locator('.cell_input pre').first.text_content().strip() == re.sub(r'^#\|.*\n', '', imports, flags=re.M).strip()
+    pictures = sum('image/png' in out.get('data', {}) for c in code for out in c.outputs if not re.match(r'#\|\s*hide\b', c.source))
+    assert page.locator('article .cell_output img').count() == pictures
+    if any('$$' in c.source for c in words): assert page.locator('mjx-container[display="true"]').count() >= 1
     assert page.locator('.prev-next-footer a').count() == 2
-    assert page.locator('article details').count() >= 3
-    if page.name != 'cli.html': assert page.locator('article img').count() >= 1
-    if page.name in ('softmax.html', 'logsumexp.html', 'nll.html'): assert page.locator('mjx-container').count() >= 4
+    download = page.get_by_text('Download this notebook').get_attribute('href')
+    assert (SITE/download).read_bytes() == CHAPTERS[page.name].read_bytes()
 
 
 def test_phone_never_scrolls_sideways(page):
@@ -131,6 +175,7 @@ ONE_OF_EACH = """() => {
 @pytest.mark.parametrize('scheme', ['light', 'dark'])
 def test_accessible(page, scheme):
     page.eval_on_selector_all('details', 'all => all.forEach(d => d.open = true)')
+    page.eval_on_selector_all('article > section > section:nth-of-type(n+4)', f'all => {page.name == "reference.html":d} && all.forEach(s => s.remove())')
     page.evaluate(ONE_OF_EACH)
     page.emulate_media(color_scheme=scheme)  # some styles follow the system,
     page.evaluate(f'document.documentElement.dataset.theme = "{scheme}"')  # and the others the switch
@@ -152,6 +197,7 @@ class Page(HTMLParser):
         attrs = dict(attrs)
         self.anchors |= {attrs[k] for k in ('id', 'name') if attrs.get(k)}
         if tag == 'a' and 'href' in attrs: self.links.append(attrs['href'])
+        if tag in ('script', 'img') and not attrs.get('src', 'data:').startswith('data:'): self.links.append(attrs['src'])
 
 
 def test_links_lead_somewhere():
@@ -159,7 +205,7 @@ def test_links_lead_somewhere():
     broken, outside = [], set()
     for name, page in pages.items():
         for link in page.links:
-            target, anchor = urldefrag(link)
+            target, anchor = urldefrag(re.sub(r'\?[\w=.]+$', '', link))
             if urlsplit(link).scheme: outside.add(target)
             elif target and not (SITE/urljoin(name, unquote(target))).is_file(): broken.append((name, link))
             elif (goal := urljoin(name, target) if target else name) in pages and unquote(anchor) not in pages[goal].anchors:
@@ -169,20 +215,37 @@ def test_links_lead_somewhere():
     assert not [link for link in outside if 'your-user-name' in link]  # there is no public home yet
 
 
-def test_exported_names_are_in_the_contents(open_page):
-    from minibatch import logsumexp
-    page = open_page('logsumexp.html')
-    listed = page.locator('.bd-sidebar-secondary a').all_text_contents()
-    assert set(logsumexp.__all__) <= {text.strip() for text in listed}
-    page.goto(page.url.replace('logsumexp.html', 'reference.html'))
-    headings = page.locator('article').inner_text()
-    for name in logsumexp.__all__: assert f'{name}(' in headings
+def test_links_land_at_the_code():
+    "Each public name has a place on its chapter's page, and what follows there defines it; the reference has it in its contents."
+    def text(html): return re.sub(r'<[^>]*>', '', html)
+    contents = (SITE/'reference.html').read_text(encoding='utf-8').partition('bd-sidebar-secondary')[2]
+    listed = set(map(text, re.findall(r'<a class="reference[^>]*>.*?</a>', contents)))
+    for module, (page, _, public) in modules().items():
+        html = (SITE/page).read_text(encoding='utf-8')
+        for name in (name for name, definition in public.items() if definition == f'{module}.{name}'): # not passed on
+            assert name in listed
+            code = text(html.split(f'id="{module}.{name}"')[1].partition('<pre>')[2].partition('</pre>')[0])
+            assert re.search(rf'^(def|class) {name}\b|^(\w+, )*{name}\b.* = ', code, re.M), f'{module}.{name}: {code[:80]}'
 
 
 def test_names_lead_to_the_chapter_that_defines_them(open_page):
+    "In the table on the first page each name leads to the chapter of its row."
     page = open_page('index.html')
-    page.get_by_role('link', name='log_softmax', exact=True).click()
-    page.wait_for_url('**/logsumexp.html#log-softmax')
+    rows = page.eval_on_selector_all('article tr:has(td:first-child > p > a:not(:has(code)))', """all => all.map(r => ({
+        chapter: r.querySelector('a').href.split('/').pop(),
+        names: [...r.querySelectorAll('a:has(code)')].map(a => [a.textContent.replace('()', ''), a.href.split('/').pop()])}))""")
+    named = [row for row in rows if row['names']]
+    assert len(named) > 10
+    for row in named:
+        for name, link in row['names']: assert re.fullmatch(rf'{row["chapter"]}#minibatch\.\w+\.{name}', link), (name, link)
+    link = named[3]['names'][-1][1]
+    page.locator(f'a[href="{link}"]').first.click()
+    page.wait_for_url(f'**/{link}')
+    assert page.locator(f'[id="{link.partition("#")[2]}"]').bounding_box()['y'] < 400
+
+
+def test_private_names_lead_nowhere():
+    for name in PAGES: assert not re.search(r'<a [^>]*><code[^>]*><span class="pre">_\w+</span></code></a>', (SITE/name).read_text(encoding='utf-8'))
 
 
 def test_search_finds_the_chapter(open_page):
@@ -211,6 +274,14 @@ def test_theme_is_switched_and_remembered(open_page):
 @pytest.mark.parametrize('scheme', ['light', 'dark'])
 def test_system_theme_is_followed(open_page, scheme):
     assert open_page('index.html', color_scheme=scheme).evaluate('document.documentElement.dataset.theme') == scheme
+
+
+def test_code_is_copied(open_page):
+    page = open_page('softmax.html', permissions=['clipboard-read', 'clipboard-write'])
+    cell = page.locator('.cell_input').nth(3)
+    cell.hover()
+    cell.locator('button.copybtn').click()
+    assert page.evaluate('navigator.clipboard.readText()').strip() == cell.locator('pre').text_content().strip()
 
 
 def test_keyboard_reaches_content_and_code(open_page):
