@@ -193,7 +193,7 @@ def test_ascii(tmp_path):
     assert len(os.listdir(tmp_path)) == 1
 
 
-@pytest.mark.parametrize('closed', ['2>&-', '<&- 2>&-', '<&- >&- 2>&-'])
+@pytest.mark.parametrize('closed', ['2>&-', *(pytest.param(c, marks=pytest.mark.slow) for c in ('<&- 2>&-', '<&- >&- 2>&-'))])
 def test_closed_streams(closed, tmp_path):
     done = shell(f'{COMMAND} {" ".join(FEW)} --epochs 1 --history {tmp_path}/run.csv --checkpoint {tmp_path}/run.pt {closed}')
     assert done.returncode == 0 and done.stderr == '' and ('>&- 2' in closed and closed.startswith('<&- >') or len(table(done.stdout)) == 2)
@@ -263,7 +263,7 @@ def catches_sigterm(pid):
 
 @linux
 @pytest.mark.parametrize('number, status, word', [(signal.SIGINT, 130, 'interrupted'), (signal.SIGTERM, 143, 'terminated')])
-@pytest.mark.parametrize('wait', [0, 0.4])
+@pytest.mark.parametrize('wait', [0, pytest.param(0.4, marks=pytest.mark.slow)])
 def test_interrupted_while_modules_load(number, status, word, wait, tmp_path):
     process = subprocess.Popen([COMMAND, '--plot', tmp_path/'loss.png'], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENV,
                                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
