@@ -14,7 +14,7 @@ from .checks import check_choice, check_floating, check_int, check_labels, check
 from .exact import extra_memory
 
 # %% auto #0
-__all__ = ['NO_SECOND', 'short_products', 'Details', 'linear_cross_entropy']
+__all__ = ['NO_SECOND', 'short_products', 'Details', 'linear_cross_entropy', 'LinearCrossEntropyLoss']
 
 # %% ../nbs/12_large_vocab.ipynb #ad6969d7
 @functools.lru_cache
@@ -47,7 +47,7 @@ class _Rows(NamedTuple):
     own:Tensor # The part of it that lies on the row's own class
     spread:Tensor|None # The weight of every class alike, shape (classes,)
 
-# %% ../nbs/12_large_vocab.ipynb #10ebdfc1
+# %% ../nbs/12_large_vocab.ipynb #022b53a1
 def _wide(*types:torch.dtype) -> torch.dtype: return functools.reduce(torch.promote_types, types, torch.float32)
 
 def _add_up(t:Tensor, group, op:str='SUM') -> Tensor:
@@ -57,7 +57,7 @@ def _add_up(t:Tensor, group, op:str='SUM') -> Tensor:
 
 def _must_shift(x:Tensor, w:Tensor, b:Tensor|None, how:_How) -> bool:
     "Could an exponential overflow?"
-    if how.softcap: return how.softcap > 70
+    if how.softcap or not len(x): return how.softcap > 70
     if how.group is not None or x.device.type != 'cpu': return True # so nobody has to wait for an answer
     wide = _wide(x.dtype)
     most = x.norm(dim=1, dtype=wide).max() * max(t.norm(dim=1, dtype=wide).max() for t in w.split(2048))
@@ -232,12 +232,13 @@ def _each(function, info, in_dims, args) -> tuple:
     stacked = tuple(None if r[0] is None else torch.stack(r) for r in zip(*results))
     return stacked, tuple(None if s is None else 0 for s in stacked)
 
-# %% ../nbs/12_large_vocab.ipynb #4c01d8ef
+# %% ../nbs/12_large_vocab.ipynb #e9e0445b
 class _Gradient(Function):
     "The gradients, by a walk of their own."
     @staticmethod
-    def forward(scale, needs, x, w, b, target, weight, own, spread, *how):
-        return tuple(_run(x, w, b, _Rows(target, weight, own, spread), _How(*how), scale, needs)[3:])
+    def forward(scale, by_x, by_w, by_b, x, w, b, target, weight, own, spread, chunk, softcap, z_loss, correct, group, start):
+        how = _How(chunk, softcap, z_loss, correct, group, start)
+        return tuple(_run(x, w, b, _Rows(target, weight, own, spread), how, scale, (by_x, by_w, by_b))[3:])
 
     @staticmethod
     def setup_context(ctx, inputs, output): pass
@@ -248,12 +249,13 @@ class _Gradient(Function):
     @staticmethod
     def vmap(info, in_dims, *args): return _each(_Gradient, info, in_dims, args)
 
-# %% ../nbs/12_large_vocab.ipynb #55e85ef1
+# %% ../nbs/12_large_vocab.ipynb #6a536237
 class _PerRow(Function):
     "Loss, logsumexp and correctness of each row; backward walks a second time."
     @staticmethod
-    def forward(x, w, b, target, weight, own, spread, *how):
-        return tuple(_run(x, w, b, _Rows(target, weight, own, spread), _How(*how))[:3])
+    def forward(x, w, b, target, weight, own, spread, chunk, softcap, z_loss, correct, group, start):
+        how = _How(chunk, softcap, z_loss, correct, group, start)
+        return tuple(_run(x, w, b, _Rows(target, weight, own, spread), how)[:3])
 
     @staticmethod
     def setup_context(ctx, inputs, output):
@@ -263,13 +265,13 @@ class _PerRow(Function):
 
     @staticmethod
     def backward(ctx, g, *_):
-        needs = tuple(ctx.needs_input_grad[:3])
-        return *_Gradient.apply(g, needs, *ctx.saved_tensors, *ctx.how), *[None]*(4 + len(ctx.how))
+        grads = _Gradient.apply(g, *ctx.needs_input_grad[:3], *ctx.saved_tensors, *ctx.how)
+        return *grads, *[None]*10
 
     @staticmethod
     def vmap(info, in_dims, *args): return _each(_PerRow, info, in_dims, args)
 
-# %% ../nbs/12_large_vocab.ipynb #ff58d002
+# %% ../nbs/12_large_vocab.ipynb #0f9dc9d6
 class _Reduced(Function):
     "The sum of the losses over `divisor`; and in the same walk its gradient."
     @staticmethod
@@ -286,9 +288,9 @@ class _Reduced(Function):
         grads, ctx.grads = ctx.grads, None
         if grads is None or torch.is_grad_enabled():
             divisor, *args = ctx.saved_tensors
-            grads = _Gradient.apply((g / divisor).expand_as(args[5]), ctx.needs, *args, *ctx.how)
+            grads = _Gradient.apply((g / divisor).expand_as(args[5]), *ctx.needs, *args, *ctx.how)
         elif g.device.type != 'cpu' or g != 1: grads = [t if t is None else t.mul_(g) for t in grads]
-        return None, *grads, *[None]*(4 + len(ctx.how))
+        return None, *grads, *[None]*10
 
 # %% ../nbs/12_large_vocab.ipynb #e116704b
 class Details(NamedTuple):
@@ -365,7 +367,7 @@ def _reduced(divisor:Tensor, args:tuple, reduction:str) -> tuple[Tensor, Tensor,
     loss, *rest = _PerRow.apply(*args)
     return loss if reduction == 'none' else loss.sum() / divisor, *rest
 
-# %% ../nbs/12_large_vocab.ipynb #4c4a1afa
+# %% ../nbs/12_large_vocab.ipynb #cea2168d
 def linear_cross_entropy(input:Tensor, # Features, shape (…, d)
                          linear_weight:Tensor, # Weights of the last layer, shape (classes, d)
                          target:Tensor, # Class of each row, shape (…), an integer type
@@ -380,7 +382,7 @@ def linear_cross_entropy(input:Tensor, # Features, shape (…, d)
                          z_loss:float=0.0, # Add this times the squared logsumexp of each row
                          details:bool=False, # Return `Details` too?
                          group=None, # Process group; each worker has rows of `linear_weight`, in order
-                         chunk:int|None=None, # Rows whose scores exist at once (None: 128)
+                         chunk:int|None=None, # Rows whose scores exist at once (None: as many as fit into 16 MiB, at least 64)
                         ) -> Tensor: # In float32 or wider: one number, or the shape of target for 'none'
     """`cross_entropy(F.linear(input, linear_weight, linear_bias), target, …)` without the scores.
 
@@ -394,7 +396,8 @@ def linear_cross_entropy(input:Tensor, # Features, shape (…, d)
     check_labels(target, input.shape[:-1], classes, ignore_index)
     if shift: input, target = input[..., :-1, :], target[..., 1:]
     wide = _wide(input.dtype, linear_weight.dtype)
-    how = _How(chunk or 128, float(softcap or 0), float(z_loss), details, group, start)
+    size = min(linear_weight.element_size(), wide.itemsize) * len(linear_weight)
+    how = _How(chunk or min(512, max(64, 2**24 // size // 32 * 32)), float(softcap or 0), float(z_loss), details, group, start)
     rows = _rows(target, weight, classes, how, ignore_index, label_smoothing, linear_weight, wide)
     args = (input.reshape(-1, input.shape[-1]), linear_weight, linear_bias, *rows, *how)
     divisor = torch.ones((), dtype=wide, device=input.device) if reduction == 'sum' else rows.weight.sum()
@@ -404,3 +407,27 @@ def linear_cross_entropy(input:Tensor, # Features, shape (…, d)
     if not details: return loss
     counts = (rows.target != -1).sum().clamp(min=1)
     return loss, Details(lse.reshape(target.shape), correct.reshape(target.shape), correct.sum() / counts)
+
+# %% ../nbs/12_large_vocab.ipynb #433e223a
+class LinearCrossEntropyLoss(nn.Module):
+    "A last layer and its loss; `linear` is the layer, and every option of `linear_cross_entropy` may be given."
+    def __init__(self,
+                 in_features:int, # Features of each row
+                 num_classes:int, # Classes
+                 *,
+                 bias:bool=False, # Has the layer one?
+                 device=None, # Of the parameters
+                 dtype=None, # Of the parameters
+                 weight:Tensor|None=None, # Weight of each class in the loss
+                 **options, # For `linear_cross_entropy`
+                ):
+        super().__init__()
+        self.linear = nn.Linear(in_features, num_classes, bias, device, dtype)
+        self.register_buffer('weight', weight)
+        self.options = options
+
+    def forward(self, input:Tensor, # Features, shape (…, d)
+                target:Tensor, # Classes, shape (…)
+               ) -> Tensor: # As from `linear_cross_entropy`
+        "The loss of `target`."
+        return linear_cross_entropy(input, self.linear.weight, target, linear_bias=self.linear.bias, weight=self.weight, **self.options)
