@@ -48,7 +48,7 @@ def for_readme(text:str) -> str:
     notebooks = {page_name(name): name for name in chapters()}
     text = re.sub(r'^```\{=html\}\n.*?\n```$', '', text, flags=re.M | re.S)
     text = NAME_LINK.sub(lambda m: f'[{m[1]}](nbs/{notebooks[m[2]]})', text)
-    return re.sub(r'\]\((\d\w*\.ipynb|figures/)', r'](nbs/\1', text)
+    return re.sub(r'(\]\(|src=")(\d\w*\.ipynb|figures/)', r'\1nbs/\2', text)
 
 
 def convert_code(cell):

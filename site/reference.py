@@ -111,6 +111,7 @@ def entry(module:str, name:str, o) -> list[str]:
         value = repr(o)
         short = len(value) <= 60 and ' at 0x' not in value and '<' not in value
         return [*text, block(f'{name} = {value}' if short else f'{name}: {type(o).__name__}'), chapter]
+    if isinstance(o, type) and issubclass(o, BaseException): return [*text, block(f'class {name}({o.__base__.__name__})'), *docstring(o), chapter]
     text += [block(signature(name, own_signature(o))), *docstring(o)]
     if isinstance(o, type) and not issubclass(o, tuple) and '__init__' in vars(o): text += docstring(o.__init__) + described(o.__init__)
     else: text += described(o)
