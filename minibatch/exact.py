@@ -236,7 +236,7 @@ def log_softmax(input:Tensor, # Logits, any shape
     if not x.numel(): return x.exp()
     return _apply(_LogSoftmax, _ForwardLogSoftmax, x, dim) if x.ndim else log_softmax(x[None])[0]
 
-# %% ../nbs/11_exact.ipynb #b52eab44
+# %% ../nbs/11_exact.ipynb #9af0b332
 def logsumexp(input:Tensor, # Any shape
               dim:int|tuple=-1, # The dimension to sum over, or several
               keepdim:bool=False, # Keep `dim`, with length 1?
@@ -247,9 +247,9 @@ def logsumexp(input:Tensor, # Any shape
     where all of `input` is `-inf` or there is nothing to sum, `inf` beside `inf`, `nan` beside `nan`.
     Raises `TypeError` if `input` is not a floating-point tensor, `IndexError` if it has no `dim`."""
     if isinstance(dim, (tuple, list)):
+        if not input.ndim: return logsumexp(input, dim[0] if dim else 0)
         dims = sorted(_check_dim(input, d) for d in dim) or list(range(input.ndim))
         rest = [d for d in range(input.ndim) if d not in dims]
-        if not dims: return input.clone()
         result = logsumexp(input.permute(*rest, *dims).flatten(len(rest)))
         return result.reshape([1 if d in dims else n for d, n in enumerate(input.shape)]) if keepdim else result
     dim = _check_dim(input, dim)
