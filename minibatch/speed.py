@@ -13,7 +13,7 @@ from .checks import check_int, check_labels, check_number, check_rows
 from .model import Model
 
 # %% auto #0
-__all__ = ['WIDTH', 'COMMON', 'train_analytic', 'train_dense', 'train_fast']
+__all__ = ['COMMON', 'train_analytic', 'train_dense', 'train_fast']
 
 # %% ../nbs/14_speed.ipynb #7d34f704
 def _check_fast(model, x, y, epochs, bs, lr, schedule):
@@ -184,8 +184,7 @@ def _jit(f):
     try: return njit(cache=True, **options)(f)
     except RuntimeError: return njit(**options)(f) # no folder to keep it in
 
-# %% ../nbs/14_speed.ipynb #93dd99d9
-WIDTH = 64 # hidden units in one go
+# %% ../nbs/14_speed.ipynb #3d26860d
 COMMON = 0.3 # a column with more than this share of nonzero numbers goes into a table
 
 def _common(x:Tensor) -> Tensor: # A boolean per column
@@ -240,19 +239,18 @@ def _fetch(rows, unit, start, table, col, val, x):
         for e in range(start[i], start[i+1], 32): touched += col[e] + val[e]
     return touched # so that the compiler does not leave it out
 
-# %% ../nbs/14_speed.ipynb #f7afb668
+# %% ../nbs/14_speed.ipynb #cbaa436d
 @_jit
 def _forward(rows, unit, start, col, val, R, b1, z):
     "Add to z the bias and the rare columns of some rows, whose weights are R; then a ReLU."
     for r in range(len(rows)):
-        for k in range(len(b1)):
-            for j in range(WIDTH): z[r, k, j] += b1[k, j]
-            for e in range(start[rows[r]], start[rows[r]+1], 4):
-                c0, c1, c2, c3 = col[e], col[e+1], col[e+2], col[e+3]
-                v0, v1, v2, v3 = val[e]*unit, val[e+1]*unit, val[e+2]*unit, val[e+3]*unit
-                for j in range(WIDTH):
-                    z[r, k, j] += v0*R[c0, k, j] + v1*R[c1, k, j] + v2*R[c2, k, j] + v3*R[c3, k, j]
-            for j in range(WIDTH): z[r, k, j] = 0 if z[r, k, j] < 0 else z[r, k, j]
+        for j in range(len(b1)): z[r, j] += b1[j]
+        for e in range(start[rows[r]], start[rows[r]+1], 4):
+            c0, c1, c2, c3 = col[e], col[e+1], col[e+2], col[e+3]
+            v0, v1, v2, v3 = val[e]*unit, val[e+1]*unit, val[e+2]*unit, val[e+3]*unit
+            for j in range(len(b1)):
+                z[r, j] += v0*R[c0, j] + v1*R[c1, j] + v2*R[c2, j] + v3*R[c3, j]
+        for j in range(len(b1)): z[r, j] = 0 if z[r, j] < 0 else z[r, j]
 
 # %% ../nbs/14_speed.ipynb #614e2ec0
 @_jit
@@ -276,7 +274,7 @@ def _softmax_loss(y, b2, s, step):
         for k in range(len(b2)): b2[k] -= s[r, k]
     return loss
 
-# %% ../nbs/14_speed.ipynb #c5959217
+# %% ../nbs/14_speed.ipynb #be834429
 @_jit
 def _mask(dz, z):
     "Set dz to 0 where z is."
@@ -292,13 +290,12 @@ def _subtract(a, b):
 def _update(rows, unit, start, col, val, R, b1, dz):
     "Step for the weights of the rare columns and for the bias."
     for r in range(len(rows)):
-        for k in range(len(b1)):
-            for e in range(start[rows[r]], start[rows[r]+1]):
-                c, v = col[e], val[e]*unit
-                for j in range(WIDTH): R[c, k, j] -= v*dz[r, k, j]
-            for j in range(WIDTH): b1[k, j] -= dz[r, k, j]
+        for e in range(start[rows[r]], start[rows[r]+1]):
+            c, v = col[e], val[e]*unit
+            for j in range(len(b1)): R[c, j] -= v*dz[r, j]
+        for j in range(len(b1)): b1[j] -= dz[r, j]
 
-# %% ../nbs/14_speed.ipynb #f755307e
+# %% ../nbs/14_speed.ipynb #b9cf2a45
 @_jit
 def _epoch(order, y, parts, weights, steps, tables, losses):
     "An epoch of steps on U and R (weights of common and rare columns, a row each), b1, V and b2."
@@ -309,10 +306,9 @@ def _epoch(order, y, parts, weights, steps, tables, losses):
         rows = order[b*bs:(b+1)*bs]
         m = len(rows)
         x, z, dz, s = X[:m], Z[:m], DZ[:m], S[:m]
-        blocks = m, len(b1), WIDTH
         touched += _fetch(rows, unit, start, table, col, val, x)
         np.dot(x, U, z)
-        _forward(rows, unit, start, col, val, R, b1, z.reshape(blocks))
+        _forward(rows, unit, start, col, val, R, b1, z)
         np.dot(z, V, s)
         losses[b] = _softmax_loss(y[b*bs:b*bs+m], b2, s, steps[b]) / m
         np.dot(s, V.T, dz)
@@ -321,7 +317,7 @@ def _epoch(order, y, parts, weights, steps, tables, losses):
         _subtract(V, dV)
         np.dot(x.T, dz, dU)
         _subtract(U, dU)
-        _update(rows, unit, start, col, val, R, b1, dz.reshape(blocks))
+        _update(rows, unit, start, col, val, R, b1, dz)
     return touched
 
 # %% ../nbs/14_speed.ipynb #7c54c9ff
@@ -334,7 +330,7 @@ def _blas():
                           'train_dense, which computes the same.') from None
     return threadpoolctl.ThreadpoolController()
 
-# %% ../nbs/14_speed.ipynb #ba4f40e5
+# %% ../nbs/14_speed.ipynb #24431247
 @torch.no_grad()
 def train_fast(model:Model, # Trained in place, on the CPU
                x:Tensor, # Inputs, shape (n, n_in), float32 or float64 like the model
@@ -354,13 +350,13 @@ def train_fast(model:Model, # Trained in place, on the CPU
     _check_fast(model, x, y, epochs, bs, lr, schedule)
     if x.device.type != 'cpu': raise ValueError(f'x is on {x.device}: expected the CPU. Use train_dense.')
     x, y, (W1, b1, W2, b2) = x.detach().contiguous(), y.long(), _parameters(model)
-    (nh, n_in), nc, H, bs = W1.shape, len(b2), -(-len(b1) // WIDTH) * WIDTH, min(bs, len(x))
+    (nh, n_in), nc, H, bs = W1.shape, len(b2), -(-len(b1) // 32) * 32, min(bs, len(x))
     common, parts = _take_apart(x)
     at, K = torch.from_numpy(common), common.sum()
     def zeros(*shapes): return tuple(x.new_zeros(shape).numpy() for shape in shapes) # aligned to 64 bytes
-    weights = U, R, c1, V, c2 = zeros((K, H), (n_in - K, H//WIDTH, WIDTH), (H//WIDTH, WIDTH), (H, nc), (nc,))
+    weights = U, R, c1, V, c2 = zeros((K, H), (n_in - K, H), (H,), (H, nc), (nc,))
     tables = zeros((bs, K), (bs, H), (bs, H), (bs, nc), (K, H), (H, nc))
-    U1, R1, c1, V1, c2 = map(torch.from_numpy, (U.T, R.reshape(-1, H).T, c1.reshape(-1), V.T, c2))
+    U1, R1, c1, V1, c2 = map(torch.from_numpy, (U.T, R.T, c1, V.T, c2))
     views = U1[:nh], R1[:nh], c1[:nh], V1[:, :nh], c2
     for view, p in zip(views, (W1[:, at], W1[:, ~at], b1, W2, b2)): view.copy_(p)
     def train_epoch(order, steps):
