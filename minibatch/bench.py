@@ -317,10 +317,10 @@ def halves(n:int) -> tuple[Tensor, Tensor]:
     "The numbers of `n` rows in two halves, drawn once and for all: one to choose by, one to be judged by."
     return torch.randperm(n, generator=torch.Generator().manual_seed(0)).chunk(2)
 
-# %% ../nbs/98_bench.ipynb #4614c3b1
+# %% ../nbs/98_bench.ipynb #3efe15ac
 RACES = {0.97: dict(nh=64, bs=24, lr=0.4, epochs=2),
-         0.98: dict(nh=192, bs=20, lr=0.4, epochs=5),
-         0.985: dict(nh=256, bs=20, lr=0.4, epochs=8, shifts=2)}
+         0.98: dict(nh=128, bs=24, lr=0.4, epochs=6, shifts=2),
+         0.985: dict(nh=192, bs=20, lr=0.4, epochs=10, shifts=2)}
 
 def fastest():
     "`train_fast`, or `train_dense` where Numba is missing."
