@@ -130,7 +130,7 @@ def precision():
     def as_said(x): return (x.exp() / x.exp().sum(-1, keepdim=True)).log()
     def quotient(x): return x - x.exp().sum(-1, keepdim=True).log()
     def by_logsumexp(x): return x - x.logsumexp(-1, keepdim=True)
-    versions = {'as the words say': as_said, 'log of a quotient': quotient, 'maximum out': log_softmax, "PyTorch's logsumexp": by_logsumexp}
+    versions = {'1 as the words say': as_said, '2 log of a quotient': quotient, '3 maximum out': log_softmax, '4 x − logsumexp(x)': by_logsumexp}
     c = torch.arange(-130, 129, .5)
     fig, axes = plt.subplots(1, 3, sharey=True, figsize=(7, 2.3))
     for ax, dtype in zip(axes, (torch.float16, torch.bfloat16, torch.float32)):

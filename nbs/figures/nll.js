@@ -10,7 +10,7 @@ export function withProbability(row, k, p) {
   return row.map((v, j) => j === k ? p : rest > 0 ? v / rest * (1 - p) : (1 - p) / (row.length - 1))
 }
 
-define('nll', panel => {
+define('nll', 'Drag a point along the curve, or click another class to make it the right one.', panel => {
   const state = {rows: START.map(r => [...r]), labels: [...LABELS]}
   let wide = 500, scale
   const plot = stage('Loss of a picture against the probability given to its right class', 270, w => { wide = w; update() })
@@ -52,9 +52,7 @@ define('nll', panel => {
     set(meanText, {x: X(1), y: Y(loss) - 6})
     meanText.textContent = `mean ${show(loss)}`
     total.textContent = show(loss)
-    const worst = p.indexOf(Math.min(...p))
-    say(`The right classes got ${p.map(v => show(v)).join(' and ')}, which costs ${p.map(v => show(-Math.log(v))).join(' and ')}; the mean is ${show(loss)}. `
-      + `Picture ${worst + 1} surprises as much as ${show(-Math.log2(p[worst]), 1)} tosses of a coin that all come out heads.`)
+    say(`The right classes got ${p.map(v => show(v)).join(' and ')}, which costs ${p.map(v => show(-Math.log(v))).join(' and ')}; the mean is ${show(loss)}.`)
   })
   predict(panel, {question: 'Picture 1 gives its right class 0.15 and costs 1.90. What would half of it, 0.075, cost?', right: 1,
     answers: [['0.95'], ['2.59', 'Half the probability costs 0.69 more, minus the logarithm of a half, from wherever one starts. Drag the point of picture 1 and see.'], ['3.79']]})
