@@ -248,12 +248,14 @@ def _signals():
     "Within, SIGINT and SIGTERM raise an exception, unless they are ignored."
     if threading.current_thread() is not threading.main_thread(): yield; return
     def terminate(number, frame): raise Terminated
-    old = {number: signal.getsignal(number) for number in ENDED}
-    for number, handler in zip(ENDED, (signal.default_int_handler, terminate)):
-        if old[number] != signal.SIG_IGN: signal.signal(number, handler)
+    old = {number: signal.getsignal(number) or signal.SIG_DFL for number in ENDED}
+    new = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: terminate}
+    for number in ENDED:
+        if old[number] != signal.SIG_IGN: signal.signal(number, new[number])
     try: yield
-    finally: # the work of a command is done: what comes now comes too late
-        for number in ENDED: signal.signal(number, signal.SIG_IGN if IS_COMMAND else old[number])
+    finally:
+        for number, handler in old.items(): # after its work, a signal ends a command without a word
+            signal.signal(number, signal.SIG_DFL if handler == _end_at_once else handler)
 
 # %% ../nbs/99_cli.ipynb #f2270247
 LOST = ('another worker has ended or does not answer, so this one ends too. A checkpoint, if any, '
@@ -280,19 +282,19 @@ def _command(func, parser, argv, interrupted=lambda args: 'nothing was written')
         _complain(f'{name}: {_one_line(message)}')
         sys.exit(status)
     parser.error = lambda message: stop(2, f'{message} (--help lists the options)')
-    with _signals(), warnings.catch_warnings():
-        warnings.showwarning = lambda message, *_: _complain(f'{name}: {_one_line(message)}')
-        args = None
-        try:
+    args = None
+    try:
+        with _signals(), warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_: _complain(f'{name}: {_one_line(message)}')
             args = vars(parser.parse_args(argv))
             for own in 'pdb', 'xtra': args.pop(own) # fastcore's
             func(**args)
-        except BrokenPipeError: _drop_output() # whoever read it has left, as `| head` does
-        except (OSError, ValueError) as e: stop(2, e)
-        except (FloatingPointError, MemoryError, RuntimeError) as e: stop(1, LOST if lost(e) else e)
-        except Terminated: stop(143, f'terminated; {interrupted(args)}')
-        except KeyboardInterrupt: stop(130, f'interrupted; {interrupted(args)}')
-        finally: leave()
+    except BrokenPipeError: _drop_output() # whoever read it has left, as `| head` does
+    except (OSError, ValueError) as e: stop(2, e)
+    except (FloatingPointError, MemoryError, RuntimeError) as e: stop(1, LOST if lost(e) else e)
+    except Terminated: stop(143, f'terminated; {interrupted(args)}')
+    except KeyboardInterrupt: stop(130, f'interrupted; {interrupted(args)}')
+    finally: leave()
 
 # %% ../nbs/99_cli.ipynb #6ff2a174
 def minibatch_train(argv:list[str]|None=None): # Arguments; those of the command line if None

@@ -133,15 +133,6 @@ def _fresh(store, rank:int, size:int, timeout:float) -> dist.Store:
             if time.monotonic() > until: raise
         else: return dist.PrefixStore(name, store)
 
-# %% ../nbs/16_distributed.ipynb #59e5929e
-def _meet(device:torch.device, timeout:float) -> tuple[int, int]: # Rank, and number of workers
-    "Connect this worker with the others."
-    seconds = timedelta(seconds=timeout)
-    store, rank, size = next(dist.rendezvous('env://', timeout=seconds))
-    dist.init_process_group('nccl' if device.type == 'cuda' else 'gloo', timeout=seconds, rank=rank,
-                            store=_fresh(store, rank, size, timeout), world_size=size)
-    return rank, size
-
 # %% ../nbs/16_distributed.ipynb #f2f1e493
 def _end_with_torchrun(every:float=0.5):
     "From now on, end this process soon after the `torchrun` that has started it, if one has."
@@ -152,6 +143,15 @@ def _end_with_torchrun(every:float=0.5):
         try: print('torchrun has ended, and so does this worker.', file=sys.stderr, flush=True)
         finally: os._exit(1)
     threading.Thread(target=watch, daemon=True).start()
+
+# %% ../nbs/16_distributed.ipynb #59e5929e
+def _meet(device:torch.device, timeout:float) -> tuple[int, int]: # Rank, and number of workers
+    "Connect this worker with the others."
+    seconds = timedelta(seconds=timeout)
+    store, rank, size = next(dist.rendezvous('env://', timeout=seconds))
+    dist.init_process_group('nccl' if device.type == 'cuda' else 'gloo', timeout=seconds, rank=rank,
+                            store=_fresh(store, rank, size, timeout), world_size=size)
+    return rank, size
 
 # %% ../nbs/16_distributed.ipynb #ca57cce4
 def join(timeout:float=120, # Seconds that workers wait for one another

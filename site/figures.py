@@ -16,6 +16,7 @@ import torch
 
 from minibatch.data import load_mnist
 from minibatch.gradient import cross_entropy_grad
+from minibatch.logsumexp import log_softmax
 from minibatch.model import Model
 from minibatch.nll import cross_entropy
 from minibatch.softmax import softmax
@@ -128,11 +129,8 @@ def precision():
     "For each type and version: the scores c, c + 1, c + 2 for which the log-softmax is right."
     def as_said(x): return (x.exp() / x.exp().sum(-1, keepdim=True)).log()
     def quotient(x): return x - x.exp().sum(-1, keepdim=True).log()
-    def out(x): return x - x.logsumexp(-1, keepdim=True)
-    def out_first(x):
-        z = x - x.amax(-1, keepdim=True)
-        return z - z.exp().sum(-1, keepdim=True).log()
-    versions = {'as the words say': as_said, 'log of a quotient': quotient, 'maximum out': out, 'maximum out first': out_first}
+    def by_logsumexp(x): return x - x.logsumexp(-1, keepdim=True)
+    versions = {'1 as the words say': as_said, '2 log of a quotient': quotient, '3 maximum out': log_softmax, '4 x − logsumexp(x)': by_logsumexp}
     c = torch.arange(-130, 129, .5)
     fig, axes = plt.subplots(1, 3, sharey=True, figsize=(7, 2.3))
     for ax, dtype in zip(axes, (torch.float16, torch.bfloat16, torch.float32)):
@@ -155,7 +153,7 @@ def nll():
         ax.plot([a, a, 0], [0, -math.log(a), -math.log(a)], ':', color='C1', lw=1)
         ax.plot(a, -math.log(a), 'o', color='C1')
         ax.annotate(f'{-math.log(a):.2f}', (a, -math.log(a)), xytext=(6, 3), textcoords='offset points')
-    ax.set(xlabel='probability p given to the label', ylabel='−log p', xlim=(0, 1.02), ylim=(0, 4.2))
+    ax.set(xlabel='probability p given to the right class', ylabel='−log p', xlim=(0, 1.02), ylim=(0, 4.2))
     return fig
 
 

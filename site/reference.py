@@ -54,7 +54,8 @@ def signature(name:str, sig:inspect.Signature) -> str:
 
 def own_signature(f) -> inspect.Signature:
     "The signature of a function, method or class, without `self`."
-    sig = inspect.signature(f)
+    try: sig = inspect.signature(f)
+    except ValueError: return inspect.Signature() # an exception that adds nothing to Python's
     return sig.replace(parameters=[p for name, p in sig.parameters.items() if name not in ('self', 'cls')])
 
 

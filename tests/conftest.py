@@ -1,9 +1,19 @@
 "What several tests need."
+import multiprocessing, os, sys
 from pathlib import Path
-import os
+
 import pytest
 
 ROOT = Path(__file__).parent.parent
+HERE = multiprocessing.get_context('forkserver')  # a process starts in milliseconds: torch is there already
+HERE.set_forkserver_preload(['torch._dynamo', 'minibatch.cli'])  # DistributedDataParallel imports _dynamo: 3 s
+
+
+def redirect(file):
+    "In a process of `HERE`: standard output and error go into a file."
+    out = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for fd in 1, 2: os.dup2(out, fd)
+    sys.stdout, sys.stderr = (os.fdopen(fd, 'w', buffering=1, closefd=False) for fd in (1, 2))
 
 
 @pytest.fixture

@@ -1,5 +1,5 @@
 "Several workers end with the weights of one; whatever goes wrong with one of them, all end, and soon, and say why."
-import contextlib, multiprocessing, os, random, re, resource, shutil, signal, socket, subprocess, sys, time, traceback
+import contextlib, os, random, re, resource, shutil, signal, socket, subprocess, sys, threading, time, traceback
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +13,12 @@ from minibatch.fit import fit, linear, load_checkpoint
 from minibatch.model import Model
 from minibatch.exact import cross_entropy
 from minibatch.optim import SGD
+from conftest import HERE, redirect
 from two_hosts import two_hosts
 
 pytestmark = pytest.mark.skipif(sys.platform != 'linux', reason='finds processes in /proc, and its network device is called lo')
 COMMAND = str(Path(sys.executable).with_name('minibatch-train'))
 ENV = {**os.environ, 'OMP_NUM_THREADS': '1'}
-HERE = multiprocessing.get_context('forkserver')  # a worker starts in milliseconds: torch is there already
-HERE.set_forkserver_preload(['torch._dynamo', 'minibatch.cli'])  # DistributedDataParallel imports _dynamo: 3 s
 
 
 # Workers without torchrun: what it does for them is an address and a number for each.
@@ -33,9 +32,7 @@ def free_port():
 def _worker(function, args, folder, rank, size, port):
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(size), MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port),
                       GLOO_SOCKET_IFNAME='lo')
-    out = os.open(folder/f'{rank}.txt', os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    for fd in 1, 2: os.dup2(out, fd)
-    sys.stdout, sys.stderr = (os.fdopen(fd, 'w', buffering=1, closefd=False) for fd in (1, 2))
+    redirect(folder/f'{rank}.txt')
     torch.set_num_threads(1)
     try: torch.save(function(*args), folder/f'{rank}.value')
     except SystemExit: raise
@@ -151,7 +148,7 @@ def test_resume_with_other_numbers(tmp_path):
     assert len(table) == 6 and apart(weights, whole[0]) <= 1e-10 and np.abs(table - whole[1]).to_numpy().max() <= 1e-10
     model = Model(20, 16, 3).double()  # the file holds the bare model
     assert len(load_checkpoint(tmp_path/'run.pt', model)) == 6 and apart(model.parameters(), weights) == 0
-    assert os.listdir(tmp_path).count('run.pt.partial') == 0
+    assert not [name for name in os.listdir(tmp_path) if 'partial' in name or name.startswith('.')]
 
 
 # A worker that ends, or is silent.
@@ -216,6 +213,30 @@ def one_missing(seconds):
 def test_worker_that_never_comes(tmp_path):
     codes, said = end(start(2, one_missing, 2, folder=tmp_path), tmp_path)
     assert codes == [1, 0] and re.match(r'the 2 workers could not meet at 127.0.0.1:\d+: .*[Tt]imed out', said[0]), said
+
+
+def patient(seconds):
+    try: join(seconds)
+    except ConnectionError as e: sys.exit(str(e))
+
+
+@pytest.mark.parametrize('answers', [False, True], ids=['silent', 'listens only'])
+@pytest.mark.parametrize('rank', [0, 1])
+def test_port_that_never_answers(answers, rank, tmp_path):
+    "Something else has the port, takes the connection, and says nothing."
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        s.listen()
+        accepted = []  # kept, so that it stays open
+        accepting = threading.Thread(target=lambda: accepted.append(s.accept()), daemon=True)
+        if answers: accepting.start()
+        worker = HERE.Process(target=_worker, args=(patient, (2,), tmp_path, rank, 2, s.getsockname()[1]))
+        worker.start()
+        start = time.monotonic()
+        codes, said = end([worker], tmp_path, seconds=20)
+        assert codes == [1] and time.monotonic() - start < 15
+    said = (tmp_path/f'{rank}.txt').read_text()
+    assert said.count('\n') == 1 and 'the 2 workers could not meet at 127.0.0.1' in said, said
 
 
 # The command: what each worker is told, and what it says.
@@ -327,6 +348,20 @@ def test_torchrun_killed():
         assert process.wait() != 0 and time.monotonic() - killed < 10, said
     assert len(workers) == 2 and not any(Path(f'/proc/{pid}').exists() for pid in workers)
     assert 'SIGKILL' in said and 'minibatch-train: worker 0: another worker has ended' in said, said
+
+
+@pytest.mark.slow
+def test_torchrun_that_cannot_tell():
+    "Killed itself: its workers notice, and would not write beside its successor."
+    with running('--standalone', '--nproc-per-node', '2', COMMAND, *ARGV[:-1], '10000') as process:
+        read_until(process, r' +1 ')
+        workers = children(process.pid)
+        process.kill()
+        until = time.monotonic() + 10
+        while any(Path(f'/proc/{pid}').exists() for pid in workers) and time.monotonic() < until: time.sleep(0.05)
+        left = [pid for pid in workers if Path(f'/proc/{pid}').exists()]
+        for pid in left: os.kill(pid, signal.SIGKILL)
+    assert len(workers) == 2 and not left
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ import {pad, paint, picture} from './pad.js'
 
 const percent = p => p < .0005 ? 'below 0.1 %' : `${(100 * p).toFixed(1)} %`
 
-define('digit', async panel => {
+define('digit', 'The trained network (chapter 05) looks at what you draw: with mouse or finger, or with arrow keys and space. Or pick a digit below.', async panel => {
   const [net, {kept}] = await Promise.all([loadNetwork(), loadDigits()])
   const state = {pixels: kept.x[0], said: kept.y[0]}
   const losses = kept.x.map((x, i) => crossEntropy([forward(net, x).scores], [kept.y[i]]))

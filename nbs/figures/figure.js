@@ -4,18 +4,17 @@ const sheet = new CSSStyleSheet()
 const styled = fetch(new URL('figure.css', import.meta.url)).then(r => r.text()).then(text => sheet.replace(text))
 let ids = 0
 
-/** Define <mb-NAME>. `build(panel, element)` fills the panel; the static picture stays until it is done, or if it fails. */
-export function define(name, build) {
+/** Define <mb-NAME>: `caption` says what to do; `build(panel, element)` fills the panel. The static picture stays until it is done, or if it fails. */
+export function define(name, caption, build) {
   customElements.define(`mb-${name}`, class extends HTMLElement {
     async connectedCallback() {
       if (this.begun) return
       this.begun = true
-      const panel = h('div', {class: `panel ${name}`, role: 'group', 'aria-label': 'Figure that you can change'})
+      const panel = h('div', {class: `panel ${name}`, role: 'group', 'aria-label': 'Figure that you can change', 'aria-describedby': 'caption'})
       try { await Promise.all([styled, build(panel, this)]) }
       catch (error) { return console.warn(`mb-${name} stays a picture:`, error) }
-      const root = this.attachShadow({mode: 'open'})
-      root.adoptedStyleSheets = [sheet]
-      root.append(panel)
+      panel.prepend(h('p', {class: 'caption', id: 'caption'}, caption))
+      Object.assign(this.attachShadow({mode: 'open'}), {adoptedStyleSheets: [sheet]}).append(panel)
     }
   })
 }
@@ -96,7 +95,7 @@ export function speaker(panel, kind = '') {
 /** Ask before showing: what has the class `answer` is hidden until one of `answers`, [text, why], is chosen. `right` is its number. */
 export function predict(panel, {question, answers, right, shown = () => {}}) {
   const reply = h('p', {class: 'reply', 'aria-live': 'polite'})
-  const e = h('div', {class: 'predict'}, h('p', {}, h('strong', {}, 'Your guess first. '), question),
+  const e = h('div', {class: 'predict'}, h('p', {}, h('strong', {}, 'Your guess first. '), question, h('span', {class: 'hint'}, ' The rest of the figure appears when you have chosen.')),
     h('div', {class: 'row'}, ...answers.map(([text, why], i) => button(text, event => {
       reply.textContent = `${i === right ? 'Yes.' : 'No.'} ${why ?? answers[right][1]}`
       e.querySelectorAll('button').forEach((b, j) => set(b, {disabled: true, class: j === right ? 'right' : ''}))

@@ -24,8 +24,8 @@ export function versions(x, type) {
   const m = Math.max(...x), e = exp(x), s = sum(e), q = each(a => a / s)(e), l = log([s])[0]
   const z = minus(x, m), ez = exp(z), sz = sum(ez), lz = log([sz])[0], lse = round(m + lz)
   return [
-    ['as the words say', [['exp', e], ['sum', [s]], ['exp/sum', q], ['log', log(q)]]],
-    ['log of a quotient', [['exp', e], ['sum', [s]], ['log', [l]], ['x − log', minus(x, l)]]],
-    ['maximum out', [['exp', ez], ['sum', [sz]], ['max + log', [lse]], ['x − that', minus(x, lse)]]],
-    ['maximum out first', [['exp', ez], ['sum', [sz]], ['log', [lz]], ['z − log', minus(z, lz)]]]]
+    ['1 as the words say', [['exp', e], ['sum', [s]], ['exp/sum', q], ['log', log(q)]]],
+    ['2 log of a quotient', [['exp', e], ['sum', [s]], ['log', [l]], ['x − log', minus(x, l)]]],
+    ['3 maximum out', [['z', z], ['exp z', ez], ['sum', [sz]], ['log', [lz]], ['z − log', minus(z, lz)]]],
+    ['4 x − logsumexp(x)', [['z', z], ['exp z', ez], ['sum', [sz]], ['max + log', [lse]], ['x − that', minus(x, lse)]]]]
 }

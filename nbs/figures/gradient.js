@@ -4,7 +4,7 @@ import {crossEntropy, crossEntropyGrad, finiteDifference, softmax, sum} from './
 
 const START = [1, 2.5, .5, -1]
 
-define('gradient', panel => {
+define('gradient', 'Drag the four scores and choose the label: the derivative of the loss by each score follows.', panel => {
   const state = {scores: [...START], target: 0}
   const cells = START.map(() => ({p: h('span', {class: 'number'}), hot: h('span', {class: 'number wide'}), bar: h('div'), g: h('span', {class: 'number answer'}), near: h('span', {class: 'number wide answer'})}))
   const sliders = START.map((v, i) => slider({label: `class ${i}`, min: -4, max: 4, step: .01, key: .1, value: v, input: s => { state.scores[i] = s; update() }}))

@@ -20,6 +20,17 @@ export function picture(pixels, width, label, signed = false) {
   return pixels ? paint(canvas, pixels, signed) : canvas
 }
 
+/** The first fifty of `pictures` in rows of ten; a frame around those for which `framed(i)`. */
+export function album(canvas, pictures, framed) {
+  const ctx = Object.assign(canvas.getContext('2d'), {strokeStyle: '#ff9f5f', lineWidth: 2})
+  ctx.clearRect(0, 0, canvas.width, canvas.height)
+  pictures.slice(0, 50).forEach((pixels, i) => {
+    const x = i % 10 * SIZE, y = Math.floor(i / 10) * SIZE
+    ctx.drawImage(picture(pixels, SIZE), x, y)
+    if (framed(i)) ctx.strokeRect(x + 1, y + 1, SIZE - 2, SIZE - 2)
+  })
+}
+
 const plain = new OffscreenCanvas(SIZE, SIZE).getContext('2d', {willReadFrequently: true})
 
 function drawn(strokes, scale, dx, dy) {

@@ -3,10 +3,10 @@ import {axes, button, choice, define, h, handle, once, predict, show, slider, sp
 import {TYPES, versions} from './floats.js'
 import {logSoftmax} from './math.js'
 
-const TOP = {float16: 11.09, bfloat16: 88.72, float32: 88.72}, BOTTOM = {float16: -17.33, bfloat16: -92.9, float32: -103.97}, END = 130
+const TOP = {float16: 11.09, bfloat16: 88.72, float32: 88.72}, BOTTOM = {float16: -17.33, bfloat16: -92.88, float32: -103.97}, END = 130
 const ROUNDING = {float16: 2 ** -10, bfloat16: 2 ** -7, float32: 2 ** -23}
 
-define('precision', panel => {
+define('precision', 'Slide the three scores and choose a type: every step is computed in it (z is x minus the largest score), and the first inf or nan is lit.', panel => {
   const state = {scores: [0, 1, 2], type: 'float32'}
   const clamp = v => Math.max(-END, Math.min(END, v))
   const type = choice({label: 'computed in', options: Object.keys(TYPES).map(t => [t, t]), value: 'float32', input: v => { state.type = v; update() }})
@@ -17,8 +17,8 @@ define('precision', panel => {
   }})
   let wide = 600, scale
   const line = stage('The three scores on a line', 136, w => { wide = w; update() })
-  const [over, under] = ['over', 'under'].map(c => h('rect', {class: c, y: 24, height: 72, 'aria-hidden': 'true'}))
-  const [overText, underText] = ['end', 'start'].map(a => h('text', {y: 16, 'text-anchor': a, 'aria-hidden': 'true'}))
+  const [over, under] = ['over', 'under'].map(c => h('rect', {class: `answer ${c}`, y: 24, height: 72, 'aria-hidden': 'true'}))
+  const [overText, underText] = ['end', 'start'].map(a => h('text', {class: 'answer', y: 16, 'text-anchor': a, 'aria-hidden': 'true'}))
   line.append(over, under, overText, underText)
   const dots = state.scores.map((_, i) => handle(line, {label: `score ${i + 1}`, min: -END, max: END,
     drag: px => move(i, Math.round(scale.x(px) * 2) / 2), nudge: (dx, dy) => move(i, state.scores[i] + dx + dy)}))
@@ -59,7 +59,7 @@ define('precision', panel => {
     const wrong = found.filter(f => !f.right).map(f => f.bad < 0 ? `“${f.name}” has lost its digits` : `“${f.name}” meets ${show(f.steps[f.bad][1].find(n => !Number.isFinite(n)))} in its step ${f.steps[f.bad][0]}`)
     say(`Scores ${x.map(v => show(v, 1)).join(', ')} in ${state.type}: ${wrong.length ? wrong.join('; ') + '.' : 'all four are right.'}`)
   })
-  predict(panel, {question: 'Slide all three scores up, in float32. Where does the first version break?', right: 1,
-    answers: [['at about 12'], ['at about 89', 'exp(89) is larger than the largest float32. Move all three there; then try float16.'], ['at about 700'], ['nowhere']]})
+  predict(panel, {question: 'Version 4 takes PyTorch’s logsumexp from x, and nothing overflows. In bfloat16, does it give the right answer for the scores 90, 91, 92?', right: 1,
+    answers: [['yes'], ['no, it is off by 0.1', 'Near 90, neighbouring bfloat16 numbers are 0.5 apart, and its answer is a difference of two of them. Choose bfloat16, and slide.'], ['no, it is nan']]})
   update()
 })

@@ -2,21 +2,21 @@
 import {axes, button, choice, define, h, once, predict, show, slider, speaker, stage} from './figure.js'
 import {argmax, crossEntropy, softmax} from './math.js'
 import {accuracy, blame, forward, fresh, loadDigits, nudge} from './network.js'
-import {pad, paint, picture} from './pad.js'
+import {album, pad, paint, picture} from './pad.js'
 
 const MOST = 1500, LOW = .003, HIGH = 300
 
-define('training', async panel => {
+define('training', 'The network of this chapter and 500 digits: train it step by step with Look, Blame and Nudge, or all at once with Run.', async panel => {
   const digits = await loadDigits(), own = {x: [], y: []}
   const state = {lr: .5, bs: 50, order: 'stored', rows: 'mnist', pixels: null, label: 0, running: false}
-  let net, steps, phase, batch, seen, checked
+  let net, steps, phase, batch, seen, checked, ended, drawn = 0
 
   const batchView = h('canvas', {width: 280, height: 140, class: 'batch', role: 'img', 'aria-label': 'The minibatch; digits that the network gets wrong are framed'})
   const blameView = picture(null, 140, 'Where the blame falls: for each pixel, how much its weights would change the loss')
   const next = button('Look', advance, {class: 'main'}), run = button('Run', () => { state.running = !state.running; loop() })
   const lr = slider({label: 'learning rate', values: [.01, .02, .05, .1, .2, .5, 1, 2, 5, 10, 20], value: .5, text: String, input: v => { state.lr = v }})
   const bs = slider({label: 'batch size', values: [1, 5, 10, 25, 50, 100, 250, 500], value: 50, text: String, input: v => { state.bs = v; start() }})
-  const order = choice({label: 'the rows', options: [['stored', 'in order'], ['sorted', 'sorted by label']], value: 'stored', input: v => {
+  const order = choice({label: 'the pictures', options: [['stored', 'in order'], ['sorted', 'sorted by label']], value: 'stored', input: v => {
     state.order = v
     state.bs = bs.value = v === 'sorted' ? 5 : 50
     start()
@@ -31,15 +31,14 @@ define('training', async panel => {
   }
 
   function start() {
-    [net, steps, phase, batch, seen, checked, state.running] = [fresh(), [], 0, null, data(), [], false]
+    [net, steps, phase, batch, seen, checked, ended, state.running] = [fresh(), [], 0, null, data(), [], null, false]
     seen.at = 0
     check()
     update()
   }
 
-  function check() {
-    checked.push([steps.length, accuracy(digits.kept.x.map(x => forward(net, x).scores), digits.kept.y)])
-  }
+  const scores = x => x.map(row => forward(net, row).scores)
+  const check = () => checked.push([steps.length, accuracy(scores(digits.kept.x), digits.kept.y)])
 
   function look() {
     if (!seen.y.length) return
@@ -50,9 +49,12 @@ define('training', async panel => {
   }
 
   function take() {
-    steps.push({loss: batch.loss, accuracy: accuracy(batch.scores, batch.y)})
+    const step = {loss: batch.loss, accuracy: accuracy(batch.scores, batch.y)}, end = seen.at >= seen.y.length
+    steps.push(step)
     nudge(net, batch.grad, state.lr)
-    if (steps.length % 5 === 0 || state.bs > 100) check()
+    if (!state.running) step.after = crossEntropy(scores(batch.x), batch.y)
+    if (!state.running || end || steps.length % 5 === 0) check()
+    if (end) ended = {epoch: (ended?.epoch ?? 0) + 1, last: step.accuracy, kept: checked.at(-1)[1]}
   }
 
   function advance() {
@@ -93,13 +95,8 @@ define('training', async panel => {
   }
 
   function views() {
-    const ctx = batchView.getContext('2d')
-    ctx.clearRect(0, 0, 280, 140)
-    batch?.x.slice(0, 50).forEach((x, i) => {
-      const at = [i % 10 * 28, Math.floor(i / 10) * 28]
-      ctx.drawImage(picture(x, 28), ...at)
-      if (argmax(batch.scores[i]) !== batch.y[i]) Object.assign(ctx, {strokeStyle: '#ff9f5f', lineWidth: 2}).strokeRect(at[0] + 1, at[1] + 1, 26, 26)
-    })
+    drawn = performance.now()
+    album(batchView, batch?.x ?? [], i => argmax(batch.scores[i]) !== batch.y[i])
     const per = new Float64Array(784)
     if (batch && phase !== 1) batch.grad.w1.forEach((g, i) => { per[i % 784] += Math.abs(g) })
     paint(blameView, per, true)
@@ -109,19 +106,21 @@ define('training', async panel => {
   const update = once(() => {
     if (!panel.isConnected) return
     plots()
-    if (!state.running) { views(); tell() }
+    if (!state.running || performance.now() > drawn + 400) { views(); tell() }
     next.textContent = ['Look', 'Blame', 'Nudge'][phase]
     next.disabled = state.running
-    if (phase) parts.hidden = false
+    if (batch) parts.hidden = false
     run.textContent = state.running ? 'Pause' : 'Run'
-    const kept = show(100 * checked.at(-1)[1], 0), last = steps.at(-1)
+    const last = steps.at(-1), percent = v => `${show(100 * v, 0)} %`, kept = percent(checked.at(-1)[1])
     say(!seen.y.length ? 'There are no digits of yours yet: draw one below, say what it is and keep it.'
       : batch && !Number.isFinite(batch.loss) ? `The loss is ${show(batch.loss)} at step ${steps.length + 1}: no further step can help. Try a smaller learning rate.`
-      : phase === 1 ? `Look: the loss of these ${batch.y.length} digits is ${show(batch.loss)}, and ${show(100 * accuracy(batch.scores, batch.y), 0)} % are right.`
+      : phase === 1 ? `Look: the loss of these ${batch.y.length} digits is ${show(batch.loss)}, and ${percent(accuracy(batch.scores, batch.y))} are right.`
       : phase === 2 ? 'Blame: for each of the 39,760 numbers, how much the loss would rise if it rose a little.'
         + (batch.grad.w1.some(g => g) ? '' : ' It reaches no pixel: for these digits the ReLU makes every hidden unit 0.')
-      : last ? `${steps.length} steps. Last batch: loss ${show(last.loss)}, ${show(100 * last.accuracy, 0)} % right. Of the 200 digits kept back, ${kept} % are right.`
-      : `Not trained yet. Of the 200 digits kept back, ${kept} % are right.`)
+      : last ? `${steps.length} ${steps.length === 1 ? 'step' : 'steps'}. `
+        + (last.after === undefined ? `Last batch: loss ${show(last.loss)}, ${percent(last.accuracy)} right.` : `Loss of this batch ${show(last.loss)} → ${show(last.after)}.`)
+        + ` Of the 200 digits kept back, ${kept} are right.` + (ended ? ` At the end of epoch ${ended.epoch} the last batch was ${percent(ended.last)} right, the digits kept back ${percent(ended.kept)}.` : '')
+      : `Not trained yet. Of the 200 digits kept back, ${kept} are right.`)
   })
 
   const answer = h('span'), board = pad(pixels => { state.pixels = pixels; tell() })
@@ -137,12 +136,12 @@ define('training', async panel => {
     board.clear()
     if (state.rows === 'own') start()
   }
-  const parts = h('div', {class: 'row views', hidden: true}, h('div', {}, h('p', {class: 'head'}, 'the minibatch'), batchView), h('div', {}, h('p', {class: 'head'}, 'where the blame falls'), blameView))
+  const parts = h('div', {class: 'row views', hidden: true}, h('div', {}, h('p', {class: 'head'}, 'the minibatch; framed: the network is wrong'), batchView), h('div', {}, h('p', {class: 'head'}, 'where the blame falls: black none, orange most'), blameView))
   panel.append(h('div', {class: 'row'}, next, run, button('Start again', () => start())), h('div', {class: 'controls'}, lr, bs), parts, lossPlot, accPlot, h('div', {class: 'row'}, rows, order))
   const say = speaker(panel)
   panel.append(h('details', {}, h('summary', {}, 'Train it on digits of your own'),
     h('div', {class: 'row'}, board, h('div', {class: 'column'}, h('p', {'aria-live': 'polite'}, answer, count), label, h('div', {class: 'row'}, button('Keep it', keep), button('Clear', () => board.clear()))))))
-  predict(panel, {question: 'Sort the rows by label and train in batches of 5. At the end of an epoch the last batch is 100 % right. And the digits kept back?', right: 0,
-    answers: [['about 10 %', 'Each batch holds one digit, and the network learns to say just that one. Sort the rows, run, and compare the dots with the line.'], ['about 50 %'], ['about 90 %']]})
+  predict(panel, {question: 'Sorted pictures fool the report at the end of an epoch. Half way, the network has seen all digits from 0 to 4. How many of those kept back are right then?', right: 0,
+    answers: [['about 10 %', 'It says four to nearly all: while it learns one digit it forgets those before. Sort the pictures, run, and compare the dots with the line.'], ['about 50 %, the half it has seen'], ['about 90 %']]})
   start()
 })

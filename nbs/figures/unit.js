@@ -7,7 +7,7 @@ import {paint, picture} from './pad.js'
 /** What a unit makes of a picture: the sum of pixel times weight, plus its bias. */
 export const output = (weights, bias, x) => bias + sum(Array.from(weights, (w, i) => w * x[i]))
 
-define('unit', async panel => {
+define('unit', 'One of the fifty units of the trained network (chapter 05). Choose a pixel on the left, change its weight, and see which digits that matters to.', async panel => {
   const [{w1, b1}, {kept}] = await Promise.all([loadNetwork(), loadDigits()])
   const twenty = [...Array(10).keys()].flatMap(d => kept.y.map((y, i) => [y, i]).filter(([y]) => y === d).slice(0, 2).map(([, i]) => i))
   const state = {unit: 4, at: 14 * 28 + 14, weights: null}
@@ -53,8 +53,10 @@ define('unit', async panel => {
       b.e.classList.toggle('inked', kept.x[b.i][state.at] > 0)
     })
     const n = twenty.filter(i => kept.x[i][state.at] > 0).length, awake = values.filter(v => v > 0).length
+    const on = n === 0 ? 'None of the twenty digits has ink there, so changing it changes nothing.'
+      : `${n} of the twenty digits ${n === 1 ? 'has' : 'have'} ink there (framed); only what the unit makes of ${n === 1 ? 'that one' : 'those'} changes with it.`
     say(`Unit ${state.unit}, pixel in row ${Math.floor(state.at / 28)}, column ${state.at % 28}: its weight is ${show(state.weights[state.at])}. `
-      + `${n} of the twenty digits have ink there (framed); only theirs changes with it. The unit answers to ${awake} of twenty.`)
+      + `${on} ${awake ? `The unit is above 0 for ${awake} of the twenty` : 'The unit is above 0 for none of the twenty: the ReLU makes it 0 for all'}.`)
   })
   load()
   update()

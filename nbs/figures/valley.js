@@ -28,7 +28,7 @@ function normals(n) {
 
 const RUNS = 100, SHOWN = 5, SPREAD = 30
 
-define('valley', (panel, element) => {
+define('valley', 'Drag the start or a slider: the sixty steps down the valley follow.', (panel, element) => {
   const noisy = element.hasAttribute('noise'), random = normals(RUNS * STEPS)
   const state = {start: [...START], lr: .035, momentum: .8, bs: 50}
   let wide = 600, scale

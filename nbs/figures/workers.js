@@ -12,7 +12,7 @@ export const allReduce = (workers, n, latency, bandwidth) => 2 * (workers - 1) *
 /** A worker's own part of a step, in seconds: a start, the update of the parameters, and what each of its rows takes. */
 export const compute = (workers, width) => 4e-4 + 3 * bytes(width) / 1e10 + ROWS / workers * 6 * 794 * width / 1.2e11
 
-define('workers', panel => {
+define('workers', 'Drag the number of workers along the curve, or change the messages and the network: the time of a step follows.', panel => {
   const state = {workers: 8, latency: 121e-6, bandwidth: .7e9, width: 2048}
   let wide = 600, scale
   const plot = stage('Speed against the number of workers', 280, w => { wide = w; update() })
