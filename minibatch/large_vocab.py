@@ -63,7 +63,7 @@ def _must_shift(x:Tensor, w:Tensor, b:Tensor|None, how:_How) -> bool:
     most = x.norm(dim=1, dtype=wide).max() * max(t.norm(dim=1, dtype=wide).max() for t in w.split(2048))
     return not most + (0 if b is None else b.abs().max()) < 70
 
-# %% ../nbs/12_large_vocab.ipynb #db0e9bb9
+# %% ../nbs/12_large_vocab.ipynb #c28e7938
 class _Scores:
     "The scores of a chunk of rows, shape (classes, rows), and then their exponentials."
     def __init__(self, x:Tensor, w:Tensor, b:Tensor|None, chunk:int, how:_How):
@@ -84,8 +84,8 @@ class _Scores:
         return self.w[t] if self.buffer is None else self.buffer[:t.stop - t.start].copy_(self.w[t])
 
     def product(self, a:Tensor, b:Tensor) -> Tensor:
-        "a @ b in the type for products."
-        return (a.to(self.w.dtype) @ b.to(self.w.dtype)).to(self.wide) if self.short else a @ b
+        "a @ b, made in the type for products."
+        return a.to(self.w.dtype) @ b.to(self.w.dtype) if self.short else a @ b
 
     def tile(self, t:slice, m:int, read:bool=False) -> Tensor:
         "Room for the scores of a tile and `m` rows; with `read`, its exponentials."

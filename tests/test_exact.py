@@ -305,16 +305,28 @@ def test_autocast():
     assert cross_entropy(x, t).dtype == torch.bfloat16
 
 
-# PyTorch's own cases. What differs, and why:
-DIFFERENT = {
-    'an integer is refused, by softmax and logsumexp': 'its result cannot be one, and PyTorch\'s promotion hides a mistake',
-    'nll of a short type is added up in float32 or wider': 'PyTorch adds in the short type; ours is compared with float64',
-    'cross_entropy and nll are 0, not nan, where nothing counts': 'a batch of padding must not spoil a mean',
-    'size_average and reduce are not taken': 'given up by PyTorch years ago; in ours the fourth position is a keyword',
-    'errors have other words and types': 'ValueError, TypeError, IndexError, in one line, where PyTorch raises RuntimeError'}
+# PyTorch's own cases, and where we differ, each with its reason:
+
+def test_where_we_differ():
+    x, t = torch.randn(3, 4), torch.tensor([0, 1, 2])
+    # Integers as scores: no integer can be the result, and PyTorch's promotion hides a mistake.
+    for f in softmax, logsumexp:
+        with pytest.raises(TypeError, match='expected a floating-point tensor'): f(torch.arange(3))
+    # Nothing counts: PyTorch divides 0 by 0; a batch of padding must not spoil the mean of an epoch.
+    assert F.cross_entropy(x, torch.full_like(t, -100)).isnan() and cross_entropy(x, torch.full_like(t, -100)) == 0
+    # The fourth position is PyTorch's `size_average`, given up years ago: by name only, so that it cannot mean something else.
+    for f in cross_entropy, nll:
+        with pytest.raises(TypeError, match='positional'): f(x, t, None, 0)
+        with pytest.raises(TypeError, match='size_average'): f(x, t, size_average=False)
+    # A masked row has the log-softmax -inf and the softmax 0, where PyTorch has nan.
+    assert F.softmax(torch.full((3,), -inf), 0).isnan().all() and not softmax(torch.full((3,), -inf)).any()
+    # Short types are added up in a wider one, where PyTorch's nll adds in theirs: it overflows here.
+    assert nll(torch.full((80_000, 2), -1.).half(), torch.zeros(80_000, dtype=torch.long), torch.ones(2).half()) == 1
+    # Our errors are ValueError, TypeError or IndexError, in one line, where PyTorch's are RuntimeError.
+    with pytest.raises(ValueError, match='^target has shape'): cross_entropy(x, torch.rand(2, 4))
 
 
-def cases(names):
+def cases():
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
         from torch.testing._internal.common_methods_invocations import op_db
@@ -329,7 +341,7 @@ def test_pytorchs_own_cases(dtype):
     "Every OpInfo sample, values and gradients, against PyTorch's result in float64."
     pytest.importorskip('torch.testing._internal.common_methods_invocations')
     count = 0
-    for op, f in cases(None):
+    for op, f in cases():
         for sample in op.sample_inputs('cpu', dtype, requires_grad=True):
             def wide(v): return v.detach().double().requires_grad_(v.requires_grad) if isinstance(v, torch.Tensor) and v.is_floating_point() else v
             kwargs = {k: wide(v) for k, v in sample.kwargs.items() if k != 'dtype'}

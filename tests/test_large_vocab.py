@@ -211,3 +211,24 @@ dist.destroy_process_group()
     done = subprocess.run([sys.executable, '-m', 'torch.distributed.run', '--standalone', f'--nproc-per-node={workers}', str(tmp_path/'split.py')],
                           capture_output=True, text=True, env=os.environ | dict(PYTHONPATH=path, OMP_NUM_THREADS='1'), timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.slow
+def test_pytorchs_own_cases():
+    """Every OpInfo sample in float64. Not for ours: probabilities as targets and weights of more than two dimensions (scores by
+    another name; use F.cross_entropy(F.linear(…))), and `options` (PyTorch's chunks; ours is `chunk`)."""
+    pytest.importorskip('torch.testing._internal.common_methods_invocations')
+    from torch.testing._internal.common_methods_invocations import op_db
+    ops = [op for op in op_db if op.name == 'nn.functional.linear_cross_entropy' and not op.variant_test_name]
+    if not ops: pytest.skip('this PyTorch has no linear_cross_entropy')
+    count = 0
+    for sample in ops[0].sample_inputs('cpu', torch.float64, requires_grad=True):
+        args, kwargs = (sample.input, *sample.args), sample.kwargs
+        if args[2].is_floating_point() or args[1].ndim != 2:
+            with pytest.raises((TypeError, ValueError), match='expected class numbers|expected .classes, d.'): linear_cross_entropy(*args, **kwargs)
+        else:
+            assert_close(linear_cross_entropy(*args, **kwargs), ops[0](*args, **kwargs).nan_to_num(0))
+            count += 1
+    assert count > 20
+    for error in ops[0].error_inputs('cpu'):
+        with pytest.raises((TypeError, ValueError)): linear_cross_entropy(error.sample_input.input, *error.sample_input.args, **error.sample_input.kwargs)
