@@ -16,32 +16,29 @@ from . import __version__
 from .bench import (RACES, bench_loss, bench_sweep, measure, plot_bench, plot_sweep, race,
                              summarize, where)
 from .data import load_mnist
-from .dataloader import BatchSampler, DataLoader, Dataset
+from .dataloader import BatchSampler, DataLoader, Dataset, RandomSampler
 from .distributed import (DataParallel, ShardedBatchSampler, Workers, join, leave,
                                    loss_of_shard, lost, shard)
-from .fit import _begin, _check_fit, evaluate, fit, linear
+from .fit import Callback, Checkpoint, correct, evaluate, fit
 from .model import Model
 from .checks import check_choice, check_int, check_number
 from .exact import cross_entropy
 from .optim import SGD
+from .schedule import linear
 from .training import accuracy
 
 # %% auto #0
-__all__ = ['HEADING', 'DTYPES', 'SCHEDULES', 'SHUFFLE', 'DATA', 'LOST', 'minibatch_train', 'minibatch_bench']
+__all__ = ['HEADING', 'DTYPES', 'SCHEDULES', 'ROW', 'SHUFFLE', 'DATA', 'LOST', 'minibatch_train', 'minibatch_bench']
 
 # %% ../nbs/99_cli.ipynb #c3b9337b
-class _Noted:
-    "`cross_entropy`, keeping for each training step the sums of losses, of right answers and of rows."
-    loss_func = staticmethod(loss_of_shard(cross_entropy))
+class _Noted(Callback):
+    "For each step the sums of losses, of right answers and of rows; calls `begin` and `say` with a `Run`."
+    def __init__(self, workers:Workers, begin, say):
+        self.workers, self.before_fit, self.after_epoch, self.sums = workers, begin, say, []
 
-    def __init__(self, workers:Workers): self.workers, self.sums = workers, []
-
-    def __call__(self, preds, yb):
-        loss = self.loss_func(preds, yb)
-        if torch.is_grad_enabled(): # in training, not in `evaluate`
-            right = (preds.argmax(1) == yb).sum().item()
-            self.sums.append((loss.item() * len(yb), right, len(yb)))
-        return loss
+    def after_step(self, run):
+        n = len(run.yb)
+        self.sums.append((run.loss * n, correct(run.preds, run.yb).sum().item(), n))
 
     def means(self, last:int=0) -> list[tuple[float, float]]: # Of that many steps; of all, if 0
         "Loss and accuracy of the last steps, over the rows of all workers."
@@ -107,9 +104,9 @@ def _loaders(mnist, limit, dtype, bs, shuffle, seed, workers):
     train_ds = Dataset(x[:limit].to(dtype), y[:limit])
     valid_ds = Dataset(*(shard(t, workers.rank, workers.size) for t in (x_valid.to(dtype), y_valid)))
     generator = torch.Generator().manual_seed(seed)
-    order = BatchSampler(len(train_ds), bs, shuffle=shuffle, generator=generator)
-    order = ShardedBatchSampler(order, workers.rank, workers.size)
-    return DataLoader(train_ds, order), DataLoader(valid_ds, BatchSampler(len(valid_ds), 1000))
+    order = RandomSampler(train_ds, generator=generator) if shuffle else range(len(train_ds))
+    batches = ShardedBatchSampler(BatchSampler(order, bs), workers.rank, workers.size)
+    return DataLoader(train_ds, batch_sampler=batches), DataLoader(valid_ds, 1000)
 
 # %% ../nbs/99_cli.ipynb #e951c0e8
 def _first(model, mnist, bs, dtype, workers) -> str:
@@ -120,6 +117,7 @@ def _first(model, mnist, bs, dtype, workers) -> str:
 
 # %% ../nbs/99_cli.ipynb #ee4ef166
 SCHEDULES = {'constant': None, 'linear': linear}
+ROW = 'train_loss', 'valid_loss', 'accuracy', 'lr', 'seconds'
 SHUFFLE = {False: 'Take the training rows in the order of the file',
            True: 'Take them in a new random order each epoch (this is the default)'}
 DATA = {'mnist': 'MNIST', 'embedded': "the embedded stand-in, not MNIST (scikit-learn's digits)"}
@@ -149,7 +147,8 @@ def _train(epochs:int=3, # Times to go through the training rows
     _check_files(plot, history)
     if schedule not in SCHEDULES:
         raise ValueError(f'schedule is {schedule!r}: expected constant or linear.')
-    _check_fit(epochs, SCHEDULES[schedule], checkpoint, resume)
+    if resume and checkpoint is None: raise ValueError('resume needs a checkpoint: name its file.')
+    if checkpoint is not None: Checkpoint(checkpoint, resume=resume).check()
     if limit is not None and not 1 <= limit <= 50_000:
         raise ValueError(f'limit is {limit}: expected 1 to 50000.')
     if dtype not in DTYPES: raise ValueError(f'dtype is {dtype!r}: expected float32 or float64.')
@@ -158,31 +157,36 @@ def _train(epochs:int=3, # Times to go through the training rows
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
     workers = join()
-    model, noted = Model(784, nh, 10).to(workers.device, DTYPES[dtype]), _Noted(workers)
+    model = Model(784, nh, 10).to(workers.device, DTYPES[dtype])
     opt = SGD(model.parameters(), lr, momentum=momentum)
     mnist = load_mnist(data, source=source)
     train_dl, valid_dl = _loaders(mnist, limit, DTYPES[dtype], bs, shuffle, seed, workers)
     facts = dict(shuffle=shuffle, seed=seed, data=mnist.source, limit=limit, dtype=dtype)
-    run = dict(schedule=SCHEDULES[schedule], checkpoint=checkpoint, resume=resume, settings=facts)
-    done = len(_begin(epochs, model, opt, train_dl, valid_dl, **run)[0])
-    workers.agree(**facts, epochs=epochs, bs=bs, lr=lr, momentum=momentum, nh=nh, schedule=schedule,
-                  plot=plot, **{'finished epochs': done})
+    loss_func, metrics = loss_of_shard(cross_entropy), {'accuracy': correct}
     def say(*lines):
         if workers.lead: print(*lines, sep='\n', flush=True)
-    say(f'data: {DATA[mnist.source]}',
-        f'network: 784-{nh}-10 · batches of {bs}, {"shuffled" if shuffle else "in order"} · '
-        f'learning rate {lr:g}, {schedule} · momentum {momentum:g} · seed {seed}')
-    if workers.size > 1: say(f'workers: {workers.size}, each with a part of every batch')
-    say(*([f'going on from {checkpoint} after epoch {done}'] if done else []), HEADING)
-    if not done: say(_line('start', _first(model, mnist, bs, DTYPES[dtype], workers), '',
-                           *evaluate(model, valid_dl, cross_entropy, workers.sum), '', ''))
-    def say_row(row):
-        last = _pair(*noted.means(1)[0])
-        say(_line(row['epoch'], last, *list(row.values())[1:]))
+    def begin(run):
+        done = len(run.rows)
+        workers.agree(**facts, epochs=epochs, bs=bs, lr=lr, momentum=momentum, nh=nh, schedule=schedule,
+                      plot=plot, **{'finished epochs': done})
+        say(f'data: {DATA[mnist.source]}',
+            f'network: 784-{nh}-10 · batches of {bs}, {"shuffled" if shuffle else "in order"} · '
+            f'learning rate {lr:g}, {schedule} · momentum {momentum:g} · seed {seed}')
+        if workers.size > 1: say(f'workers: {workers.size}, each with a part of every batch')
+        say(*([f'going on from {checkpoint} after epoch {done}'] if done else []), HEADING)
+        if done: return
+        found = evaluate(run.model, valid_dl, loss_func, metrics)
+        first = _first(model, mnist, bs, DTYPES[dtype], workers)
+        say(_line('start', first, '', found['loss'], found['accuracy'], '', ''))
+    def say_row(run):
+        last, row = noted.means(1)[0], run.rows[-1]
+        say(_line(run.epoch, _pair(*last), *(row[name] for name in ROW)))
+    noted = _Noted(workers, begin, say_row)
+    kept = [] if checkpoint is None else [Checkpoint(checkpoint, resume=resume, settings=facts)]
     if workers.size > 1: model = DataParallel(model, train_dl.batch_sampler)
     try:
-        rows = fit(epochs, model, noted, opt, train_dl, valid_dl, **run, progress=say_row,
-                   reduce=workers.sum, lead=workers.lead)
+        rows = fit(epochs, model, loss_func, opt, train_dl, valid_dl, metrics=metrics,
+                   schedule=SCHEDULES[schedule], callbacks=[noted, *kept], progress=False)
         losses = [loss for loss, _ in noted.means()] if plot is not None else []
         if history is not None and workers.lead: _write(history, rows.to_csv)
         if plot is not None and workers.lead: _write(plot, _draw(losses, rows, len(train_dl)).savefig)
