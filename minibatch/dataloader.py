@@ -16,7 +16,7 @@ from .checks import check_choice, check_int
 __all__ = ['AT_ONCE', 'WORKERS', 'Dataset', 'check_generator', 'RandomSampler', 'check_again', 'BatchSampler', 'collate',
            'check_dataset', 'DataLoader', 'get_dls']
 
-# %% ../nbs/08_dataloader.ipynb #7f0a412e
+# %% ../nbs/08_dataloader.ipynb #b1269cbc
 class Dataset(data.Dataset):
     "Tensors side by side: `ds[i]` is a tuple with the rows `i` of each."
     def __init__(self,
@@ -36,7 +36,8 @@ class Dataset(data.Dataset):
     def __getitem__(self,
                     i, # A number, a slice, or a tensor or list of numbers
                    ) -> tuple[Tensor, ...]: # Those rows of each tensor
-        return tuple(t[i] if isinstance(t, Tensor) else torch.from_numpy(np.array(t[i]))
+        j = i.numpy() if isinstance(i, Tensor) else i # NumPy takes a tensor of one number for a number
+        return tuple(t[i] if isinstance(t, Tensor) else torch.from_numpy(np.array(t[j]))
                      for t in self.tensors) # of an array, a copy of these rows and no others
 
 # %% ../nbs/08_dataloader.ipynb #0fd72186
