@@ -16,7 +16,7 @@ from minibatch.schedule import EachEpoch, KeepBest, linear
 from torch import nn
 from torch.utils import data
 
-EPOCHS = 10
+EPOCHS = 6
 HERE = multiprocessing.get_context('forkserver')
 HERE.set_forkserver_preload(['torch', 'minibatch.fit'])
 
@@ -68,14 +68,14 @@ def test_killed_at_random_moments(tmp_path):
         process = HERE.Process(target=train, args=(file, child))
         process.start()
         assert started.poll(60)
-        process.join(clock.uniform(0, 0.05 + kills/50))  # later and later, so that a slow machine gets to the end
+        process.join(clock.uniform(0, 0.1 + kills/10))  # later and later, so that a slow machine gets to the end
         if process.is_alive(): os.kill(process.pid, signal.SIGKILL)
         process.join()
         assert process.exitcode in (0, -signal.SIGKILL)
         kills += process.exitcode != 0
         if file.exists(): epochs.append(finished_epochs(file))  # loads whatever the kill has left
     print(f"{kills} kills, epochs {epochs}")
-    assert kills >= 5 and epochs == sorted(epochs)
+    assert kills >= 3 and epochs == sorted(epochs)
     history, killed = weights(file)
     assert history.equals(expected) and all(map(torch.equal, killed, unbroken))
     with whole_file(file) as f: f.write(b'')
