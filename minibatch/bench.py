@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 from tqdm import tqdm
 from .data import load_mnist
-from .fit import linear
+from .schedule import linear
 from .large_vocab import extra_memory, linear_cross_entropy
 from .model import Model
 from .speed import train_analytic, train_dense, train_sparse
