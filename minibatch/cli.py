@@ -42,29 +42,26 @@ from . import __version__
 from .bench import (RACES, bench_loss, bench_sweep, measure, plot_bench, plot_sweep, race,
                              summarize, where)
 from .mnist import atomic_write, check_outputs, load_mnist
-from .dataloader import BatchSampler, DataLoader, Dataset
+from .dataloader import BatchSampler, DataLoader, Dataset, RandomSampler
 from .distributed import (DataParallel, ShardedBatchSampler, Workers, join, leave,
                                    loss_of_shard, lost, shard)
-from .fit import _begin, _check_fit, evaluate, fit, linear
+from .fit import Callback, Checkpoint, correct, evaluate, fit
 from .model import Model
 from .checks import check_choice, check_number
 from .exact import cross_entropy
 from .optim import SGD
+from .schedule import linear
 from .training import accuracy
 
 # %% ../nbs/99_cli.ipynb #c3b9337b
-class _Noted:
-    "`cross_entropy`, keeping for each training step the sums of losses, of right answers and of rows."
-    loss_func = staticmethod(loss_of_shard(cross_entropy))
+class _Noted(Callback):
+    "For each step the sums of losses, of right answers and of rows; calls `begin` and `say` with a `Run`."
+    def __init__(self, workers:Workers, begin, say):
+        self.workers, self.before_fit, self.after_epoch, self.sums = workers, begin, say, []
 
-    def __init__(self, workers:Workers): self.workers, self.sums = workers, []
-
-    def __call__(self, preds, yb):
-        loss = self.loss_func(preds, yb)
-        if torch.is_grad_enabled(): # in training, not in `evaluate`
-            right = (preds.argmax(1) == yb).sum().item()
-            self.sums.append((loss.item() * len(yb), right, len(yb)))
-        return loss
+    def after_step(self, run):
+        n = len(run.yb)
+        self.sums.append((run.loss * n, correct(run.preds, run.yb).sum().item(), n))
 
     def means(self, last:int=0) -> list[tuple[float, float]]: # Of that many steps; of all, if 0
         "Loss and accuracy of the last steps, over the rows of all workers."
@@ -132,9 +129,9 @@ def _loaders(mnist, limit, dtype, bs, shuffle, seed, workers):
     train_ds = Dataset(x[:limit].to(dtype), y[:limit])
     valid_ds = Dataset(*(shard(t, workers.rank, workers.size) for t in (x_valid.to(dtype), y_valid)))
     generator = torch.Generator().manual_seed(seed)
-    order = BatchSampler(len(train_ds), bs, shuffle=shuffle, generator=generator)
-    order = ShardedBatchSampler(order, workers.rank, workers.size)
-    return DataLoader(train_ds, order), DataLoader(valid_ds, BatchSampler(len(valid_ds), 1000))
+    order = RandomSampler(train_ds, generator=generator) if shuffle else range(len(train_ds))
+    batches = ShardedBatchSampler(BatchSampler(order, bs), workers.rank, workers.size)
+    return DataLoader(train_ds, batch_sampler=batches), DataLoader(valid_ds, 1000)
 
 # %% ../nbs/99_cli.ipynb #db40a55b
 def _drop_output():
@@ -199,40 +196,43 @@ def _train(epochs:int=3, # Times to go through the training rows
     check_choice(SCHEDULES, schedule=schedule)
     check_choice(DTYPES, dtype=dtype)
     _check_files(checkpoint=checkpoint, history=history, plot=plot)
-    _check_fit(epochs, SCHEDULES[schedule], checkpoint, resume)
+    if resume and checkpoint is None: raise ValueError('resume needs a checkpoint: name its file.')
+    if checkpoint is not None: Checkpoint(checkpoint, resume=resume).check()
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
     workers = join()
     mnist = load_mnist(data, source=source)
-    model, noted = Model(784, nh, 10).to(workers.device, DTYPES[dtype]), _Noted(workers)
+    model = Model(784, nh, 10).to(workers.device, DTYPES[dtype])
     opt = SGD(model.parameters(), lr, momentum=momentum)
     train_dl, valid_dl = _loaders(mnist, limit, DTYPES[dtype], bs, shuffle, seed, workers)
     facts = dict(shuffle=shuffle, seed=seed, data=mnist.source, limit=limit, dtype=dtype)
-    run = dict(schedule=SCHEDULES[schedule], checkpoint=checkpoint, resume=resume, settings=facts)
-    done = len(_begin(epochs, model, opt, train_dl, valid_dl, **run)[0])
-    workers.agree(**facts, epochs=epochs, bs=bs, lr=lr, momentum=momentum, nh=nh, schedule=schedule,
-                  plot=plot, **{'finished epochs': done})
+    loss_func, metrics = loss_of_shard(cross_entropy), {'accuracy': correct}
     def say(*lines):
         if workers.lead: _say(*lines)
-    say(f'data: {DATA[mnist.source]}',
-        f'network: 784-{nh}-10, batches of {bs}, {"shuffled" if shuffle else "in order"}, '
-        f'learning rate {lr:g} ({schedule}), momentum {momentum:g}, seed {seed}')
-    if workers.size > 1: say(f'workers: {workers.size}, each with a part of every batch')
-    if done: say(f'going on from {checkpoint} after epoch {done}', HEADING)
-    else:
+    def begin(run):
+        done, run.progress = len(run.rows), True # fit's bar, but not its lines
+        workers.agree(**facts, epochs=epochs, bs=bs, lr=lr, momentum=momentum, nh=nh,
+                      schedule=schedule, plot=plot, **{'finished epochs': done})
+        say(f'data: {DATA[mnist.source]}',
+            f'network: 784-{nh}-10, batches of {bs}, {"shuffled" if shuffle else "in order"}, '
+            f'learning rate {lr:g} ({schedule}), momentum {momentum:g}, seed {seed}')
+        if workers.size > 1: say(f'workers: {workers.size}, each with a part of every batch')
+        if done: return say(f'going on from {checkpoint} after epoch {done}', HEADING)
+        found = evaluate(run.model, valid_dl, loss_func, metrics)
         first = _first(model, mnist, bs, DTYPES[dtype], workers)
-        loss, share = evaluate(model, valid_dl, cross_entropy, workers.sum)
-        say(HEADING, _line(**{'epoch': 'start', 'last minibatch': first, 'validation loss': loss,
-                              'accuracy': share}))
-    def say_row(row):
-        last = _pair(*noted.means(1)[0])
-        names = {'train_loss': 'training loss', 'valid_loss': 'validation loss'}
-        cells = {names.get(name, name): value for name, value in row.items()}
-        say(_line(**{'last minibatch': last, **cells}))
+        say(HEADING, _line(**{'epoch': 'start', 'last minibatch': first,
+                              'validation loss': found['loss'], 'accuracy': found['accuracy']}))
+    def say_row(run):
+        last, row = noted.means(1)[0], run.rows[-1]
+        say(_line(**{'epoch': run.epoch, 'last minibatch': _pair(*last),
+                     'training loss': row['train_loss'], 'validation loss': row['valid_loss'],
+                     **{name: row[name] for name in ('accuracy', 'lr', 'seconds')}}))
+    noted = _Noted(workers, begin, say_row)
+    kept = [] if checkpoint is None else [Checkpoint(checkpoint, resume=resume, settings=facts)]
     if workers.size > 1: model = DataParallel(model, train_dl.batch_sampler)
     try:
-        rows = fit(epochs, model, noted, opt, train_dl, valid_dl, **run, progress=say_row,
-                   reduce=workers.sum, lead=workers.lead)
+        rows = fit(epochs, model, loss_func, opt, train_dl, valid_dl, metrics=metrics,
+                   schedule=SCHEDULES[schedule], callbacks=[noted, *kept], progress=False)
         losses = [loss for loss, _ in noted.means()] if plot is not None else []
         if history is not None and workers.lead: _save_table(history, rows)
         if plot is not None and workers.lead: _save(plot, _draw(losses, rows, len(train_dl)))

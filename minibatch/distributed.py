@@ -11,6 +11,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from . import __version__
+from .dataloader import RandomSampler
 
 # %% auto #0
 __all__ = ['shard', 'ShardedBatchSampler', 'loss_of_shard', 'DataParallel', 'Workers', 'join', 'leave', 'lost']
@@ -33,8 +34,9 @@ class ShardedBatchSampler:
                  size:int, # How many there are
                 ):
         "Raises `ValueError` if `sampler` shuffles without a generator of its own."
-        self.generator = getattr(sampler, 'generator', None)
-        if self.generator is None and getattr(sampler, 'shuffle', False):
+        order = getattr(sampler, 'sampler', None)
+        self.generator = getattr(order, 'generator', None)
+        if self.generator is None and isinstance(order, (RandomSampler, torch.utils.data.RandomSampler)):
             raise ValueError('sampler shuffles without a generator: give it one, with the same '
                              'seed in each worker, so that all cut the same batches.')
         self.sampler, self.rank, self.size = sampler, rank, size
@@ -44,7 +46,7 @@ class ShardedBatchSampler:
 
     def __iter__(self):
         for rows in self.sampler:
-            part = shard(rows, self.rank, self.size)
+            part = shard(torch.as_tensor(rows), self.rank, self.size)
             self.weight = len(part) * self.size / len(rows)
             yield part
 

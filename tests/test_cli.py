@@ -234,7 +234,7 @@ def start_in_terminal(*argv):
 def test_progress_bar_and_interrupt(tmp_path):
     process, read = start_in_terminal('--source', 'embedded', '--epochs', 100, '--plot', tmp_path/'loss.png')
     seen = ''
-    while 'epoch 2:' not in seen and (more := read()): seen += more
+    while 'epoch 2:' not in seen and '  3   ' not in seen and (more := read()): seen += more
     assert re.search(r'epoch 1: +\d+%\|', seen)
     process.send_signal(signal.SIGINT)
     while more := read(): seen += more

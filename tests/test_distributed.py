@@ -7,12 +7,13 @@ import pytest
 import torch
 import minibatch
 from minibatch.cli import minibatch_train
-from minibatch.dataloader import BatchSampler, DataLoader, Dataset
+from minibatch.dataloader import BatchSampler, DataLoader, Dataset, RandomSampler
 from minibatch.distributed import DataParallel, ShardedBatchSampler, join, leave, loss_of_shard, lost, shard
-from minibatch.fit import fit, linear, load_checkpoint
+from minibatch.fit import Checkpoint, correct, fit, load_checkpoint
 from minibatch.model import Model
 from minibatch.exact import cross_entropy
 from minibatch.optim import SGD
+from minibatch.schedule import linear
 from conftest import HERE, redirect
 from two_hosts import two_hosts
 
@@ -78,16 +79,17 @@ def job(n, bs, dtype, workers, seed=1):
     x_valid, y_valid = torch.rand(61, 20, dtype=dtype), torch.randint(3, (61,))
     model = Model(20, 16, 3).to(dtype)
     opt = SGD(model.parameters(), 0.1, momentum=0.9, weight_decay=1e-3)
-    order = BatchSampler(n, bs, shuffle=True, generator=torch.Generator().manual_seed(2))
+    order = BatchSampler(RandomSampler(range(n), generator=torch.Generator().manual_seed(2)), bs)
     cut = ShardedBatchSampler(order, workers.rank, workers.size)
     valid = Dataset(*(shard(t, workers.rank, workers.size) for t in (x_valid, y_valid)))
     if workers.size > 1: model = DataParallel(model, cut)
-    return model, loss_of_shard(cross_entropy), opt, DataLoader(Dataset(x, y), cut), DataLoader(valid, BatchSampler(len(valid), 16))
+    return model, loss_of_shard(cross_entropy), opt, DataLoader(Dataset(x, y), batch_sampler=cut), DataLoader(valid, 16)
 
 
-def train(n, bs, epochs, dtype, workers, schedule=None, **kwargs):
+def train(n, bs, epochs, dtype, workers, schedule=None, checkpoint=None):
     model, *rest = job(n, bs, dtype, workers)
-    table = fit(epochs, model, *rest, schedule=schedule, progress=False, reduce=workers.sum, lead=workers.lead, **kwargs)
+    kept = [] if checkpoint is None else [Checkpoint(checkpoint, resume=True)]
+    table = fit(epochs, model, *rest, metrics={'accuracy': correct}, schedule=schedule, callbacks=kept, progress=False)
     return [p.detach() for p in model.parameters()], table.drop(columns='seconds')
 
 
@@ -122,16 +124,16 @@ def test_same_weights_as_one(size, alone, tmp_path):
 @pytest.mark.parametrize('size', [1, 2, 3, 4, 7])
 def test_every_row_once(size):
     for n, bs in (100, 10), (103, 10), (20, 3), (2, 50), (1, 1):
-        def order(): return BatchSampler(n, bs, shuffle=True, generator=torch.Generator().manual_seed(3))
+        def order(): return BatchSampler(RandomSampler(range(n), generator=torch.Generator().manual_seed(3)), bs)
         parts = [list(ShardedBatchSampler(order(), rank, size)) for rank in range(size)]
         for batch, *shards in zip(order(), *parts, strict=True):
-            assert torch.equal(torch.cat(shards), batch)
+            assert torch.equal(torch.cat(shards), torch.tensor(batch))
             assert max(map(len, shards)) - min(map(len, shards)) <= 1
 
 
 def go_on(file, epochs):
     workers = join(60)
-    result = train(203, 10, epochs, torch.float64, workers, checkpoint=file, resume=True)
+    result = train(203, 10, epochs, torch.float64, workers, checkpoint=file)
     leave()
     return result
 
@@ -156,7 +158,7 @@ def test_resume_with_other_numbers(tmp_path):
 def long_job(file, epochs):
     workers = join(60)
     print('started', flush=True)
-    try: result = train(53, 10, epochs, torch.float64, workers, checkpoint=file, resume=True)
+    try: result = train(53, 10, epochs, torch.float64, workers, checkpoint=file)
     except RuntimeError as e:
         if not lost(e): raise
         print(minibatch.cli.LOST)
@@ -400,7 +402,7 @@ def from_memory_map(file):
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     with pytest.raises(MemoryError): np.load(file)
     x, y = np.load(file, mmap_mode='r'), torch.arange(n) % 10
-    train_dl = DataLoader(Dataset(x, y), BatchSampler(n, 1000, shuffle=True, generator=torch.Generator().manual_seed(1)))
+    train_dl = DataLoader(Dataset(x, y), 1000, shuffle=True, generator=torch.Generator().manual_seed(1))
     model = Model(784, 8, 10)
     table = fit(1, model, cross_entropy, SGD(model.parameters(), 0.1), train_dl, [train_dl.dataset[:100]], progress=False)
     return len(table), file.stat().st_size, limit

@@ -1,44 +1,66 @@
-"A training that is killed at any moment goes on as if it had not been; a checkpoint that does not fit changes nothing."
-import multiprocessing, os, random, signal
+"A training that is killed at any moment goes on as if it had not been; a checkpoint that is damaged or does not fit changes nothing."
+import copy, io, multiprocessing, os, random, re, resource, signal, subprocess, sys, time, zipfile
 
+import numpy as np
 import pytest
 import torch
-from minibatch.dataloader import Dataset, get_dls
-from minibatch.fit import fit, linear, load_checkpoint
-from minibatch.model import Model
+import torch.nn.functional as F
+from minibatch import fit as module
+from minibatch.dataloader import DataLoader, Dataset, get_dls
 from minibatch.exact import cross_entropy
-from minibatch.optim import SGD
+from minibatch.fit import (Callback, Checkpoint, correct, evaluate, finished_epochs, fit, load_checkpoint, random_state,
+                           save_checkpoint, whole_file)
+from minibatch.model import Model
+from minibatch.optim import SGD, AdamW
+from minibatch.schedule import EachEpoch, KeepBest, linear
+from torch import nn
+from torch.utils import data
 
-EPOCHS = 40
+EPOCHS = 6
 HERE = multiprocessing.get_context('forkserver')
 HERE.set_forkserver_preload(['torch', 'minibatch.fit'])
 
 
+class Noisy(data.Dataset):
+    "Rows to which three makers of random numbers add noise."
+    def __init__(self, x, y): self.x, self.y = x, y
+    def __len__(self): return len(self.x)
+    def __getitem__(self, i):
+        noise = random.gauss(0, 0.1) + np.random.normal(0, 0.1) + torch.randn(1).item() / 10
+        return self.x[i] + noise, self.y[i]
+
+
+def rows(n=300):
+    generator = torch.Generator().manual_seed(5)
+    return torch.randn(n, 20, generator=generator), torch.randint(3, (n,), generator=generator)
+
+
 def job(nh=16):
-    "A small training, with all that a checkpoint must keep: momentum, dropout, a schedule, shuffling."
+    "A small training, with all that a checkpoint must keep: momentum, dropout, a schedule, shuffling, noise."
     torch.set_num_threads(1)
-    torch.manual_seed(1)
-    rows = Dataset(torch.randn(300, 20), torch.randint(3, (300,)))
-    model = torch.nn.Sequential(torch.nn.Dropout(0.1), Model(20, nh, 3))
+    for seed in random.seed, np.random.seed, torch.manual_seed: seed(1)
+    model = nn.Sequential(nn.Dropout(0.1), Model(20, nh, 3))
     opt = SGD(model.parameters(), 0.05, momentum=0.9, weight_decay=1e-3)
-    return model, cross_entropy, opt, *get_dls(rows, rows, 32, generator=torch.Generator().manual_seed(2))
+    return model, cross_entropy, opt, *get_dls(Noisy(*rows()), Dataset(*rows()), 32, generator=torch.Generator().manual_seed(2))
 
 
-def train(checkpoint, started=None):
+def train(checkpoint, started=None, every=3):
     "Train, saving often; called in a process of its own that is going to be killed."
+    run = job()
     if started is not None: started.send('now')
-    return fit(EPOCHS, *job(), schedule=linear, checkpoint=checkpoint, resume=True, progress=False)
+    return fit(EPOCHS, *run, metrics={'accuracy': correct}, schedule=linear, progress=False,
+               callbacks=[Checkpoint(checkpoint, resume=True, every=every)])
 
 
 def weights(path):
     model = job()[0]
     history = load_checkpoint(path, model)
-    return history.drop(columns='seconds'), [p.detach() for p in model.parameters()]
+    return history.drop(columns='seconds', errors='ignore'), [p.detach() for p in model.parameters()]
 
 
 def test_killed_at_random_moments(tmp_path):
     "SIGKILL, dozens of times, also while it saves: the file is whole each time, and the end is the same to the last bit."
-    train(tmp_path/'unbroken.pt')
+    train(tmp_path/'unbroken.pt', every=None)
     expected, unbroken = weights(tmp_path/'unbroken.pt')
     file, clock, kills, epochs = tmp_path/'killed.pt', random.Random(1), 0, []
     while not epochs or epochs[-1] < EPOCHS:
@@ -46,43 +68,436 @@ def test_killed_at_random_moments(tmp_path):
         process = HERE.Process(target=train, args=(file, child))
         process.start()
         assert started.poll(60)
-        process.join(clock.uniform(0, 0.05 + kills/1000))  # later and later, so that a slow machine gets to the end
+        process.join(clock.uniform(0, 0.1 + kills/10))  # later and later, so that a slow machine gets to the end
         if process.is_alive(): os.kill(process.pid, signal.SIGKILL)
         process.join()
         assert process.exitcode in (0, -signal.SIGKILL)
         kills += process.exitcode != 0
-        if file.exists(): epochs.append(len(weights(file)[0]))  # loads whatever the kill has left
+        if file.exists(): epochs.append(finished_epochs(file))  # loads whatever the kill has left
     print(f"{kills} kills, epochs {epochs}")
-    assert kills >= 5 and epochs == sorted(epochs)
+    assert kills >= 3 and epochs == sorted(epochs)
     history, killed = weights(file)
     assert history.equals(expected) and all(map(torch.equal, killed, unbroken))
-    assert {p.name for p in tmp_path.iterdir()} <= {'unbroken.pt', 'killed.pt', 'killed.pt.partial'}
+    with whole_file(file) as f: f.write(b'')
+    assert {p.name for p in tmp_path.iterdir()} == {'unbroken.pt', 'killed.pt'}  # the last has swept
 
 
-def test_file_that_does_not_fit_is_left_alone(tmp_path):
-    "Cut at every length, or of another network: an error, and neither the file nor the model is touched."
-    file = tmp_path/'run.pt'
-    fit(1, *job(), checkpoint=file, progress=False)
-    whole = file.read_bytes()
-    lengths = [0, 1, 100, *range(200, len(whole), len(whole) // 50), len(whole) - 1]
-    for bad, nh in [*((whole[:n], 16) for n in lengths), (whole, 17)]:
-        file.write_bytes(bad)
-        run = job(nh)
-        before = [p.clone() for p in run[0].parameters()]
-        with pytest.raises(ValueError, match='is not a checkpoint' if nh == 16 else 'another model') as e:
-            fit(2, *run, checkpoint=file, resume=True, progress=False)
-        assert str(e.value).count('\n') == 0 and file.read_bytes() == bad
-        assert all(map(torch.equal, before, run[0].parameters()))
+class Stop(Exception): pass
+
+
+class StopAt(Callback):
+    def __init__(self, step): self.step = step
+    def after_step(self, run):
+        if run.step == self.step: raise Stop
+
+
+def interrupted(tmp_path, make, step=17, every=5, epochs=4):
+    "A run with all of `make`'s parts, stopped in the middle and gone on with, and the same one unbroken: equal?"
+    found = []
+    for at in None, step:
+        path = tmp_path/f'{at}.pt'
+        def start(resume=False, stop=()):
+            model, loss, opt, loaders, options, callbacks = make()
+            history = fit(epochs, model, loss, opt, *loaders, **options, progress=False,
+                          callbacks=[*callbacks, *stop, Checkpoint(path, resume=resume, every=every)])
+            return history.drop(columns='seconds'), [p.detach().clone() for p in model.parameters()], torch.rand(1), np.random.rand(), random.random()
+        if at is None: found.append(start())
+        else:
+            with pytest.raises(Stop): start(stop=[StopAt(at)])
+            [random.random() for _ in range(7)], np.random.rand(3), torch.rand(3)
+            found.append(start(resume=True))
+    (history, params, *numbers), (history2, params2, *numbers2) = found
+    assert history.equals(history2) and all(map(torch.equal, params, params2)) and numbers == numbers2
+
+
+def with_everything(workers=0, autocast=None, make_opt=torch.optim.AdamW, loader=data.DataLoader):
+    for seed in random.seed, np.random.seed, torch.manual_seed: seed(1)
+    model = nn.Sequential(nn.Linear(20, 30), nn.BatchNorm1d(30), nn.ReLU(), nn.Dropout(0.2), nn.Linear(30, 3))
+    opt = make_opt(model.parameters(), lr=1e-2)
+    more = dict(num_workers=workers, multiprocessing_context='fork') if workers else {}
+    loaders = loader(Noisy(*rows(150)), 16, shuffle=True, **more), loader(Dataset(*rows()), 50)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(opt, 0.05, total_steps=4 * 10 + 1)
+    return model, F.cross_entropy, opt, loaders, dict(schedule=schedule, clip=1., autocast=autocast, metrics={'right': correct}), [KeepBest()]
+
+
+@pytest.mark.parametrize('step', [1, 4, 5, 10, 11, 17, 29, 30, 39])
+def test_resumed_in_the_middle(tmp_path, step): interrupted(tmp_path, with_everything, step)
+
+
+@pytest.mark.parametrize('options', [dict(workers=2), dict(autocast=torch.bfloat16), dict(autocast=torch.float16), dict(make_opt=AdamW, loader=DataLoader),
+                                     dict(make_opt=AdamW)], ids=str)
+def test_resumed_with(tmp_path, options): interrupted(tmp_path, lambda: with_everything(**options))
+
+
+def test_resumed_with_accumulation_and_a_scheduler_each_epoch(tmp_path):
+    def make():
+        model, loss, opt, loaders, options, _ = with_everything()
+        del options['schedule']
+        each = EachEpoch(torch.optim.lr_scheduler.ReduceLROnPlateau(opt, patience=0), 'valid_loss')
+        return model, loss, opt, loaders, dict(options, accumulate=3), [each]
+    interrupted(tmp_path, make, 6, 1)
+
+
+def test_early_stop_stays_stopped(tmp_path):
+    def run(resume=False):
+        model, loss, _, *loaders = job()
+        return model, fit(30, model, loss, SGD(model.parameters(), 0.5), DataLoader(Dataset(*rows()), 32), loaders[1], progress=False,
+                          callbacks=[KeepBest(patience=2), Checkpoint(tmp_path/'run.pt', resume=resume)])
+    (model, first), (again, second) = run(), run(resume=True)
+    assert len(first) < 30 and first.equals(second)
+    assert all(map(torch.equal, model.parameters(), again.parameters()))
+    best = evaluate(model, DataLoader(Dataset(*rows()), 50), cross_entropy)['loss']
+    assert abs(best - first.valid_loss.min()) < 1e-6
+
+
+# Damaged, forged, too large.
+
+@pytest.fixture
+def kept(tmp_path):
+    fit(2, *job(), progress=False, callbacks=[Checkpoint(tmp_path/'run.pt', every=7)], schedule=linear)
+    return tmp_path/'run.pt'
+
+
+def state_of(model, opt, loaders):
+    return copy.deepcopy([model.state_dict(), opt.state_dict(), random_state(loaders)])
+
+
+def equal(a, b):
+    if isinstance(a, torch.Tensor): return torch.equal(a, b)
+    if isinstance(a, dict): return a.keys() == b.keys() and all(equal(a[k], b[k]) for k in a)
+    if isinstance(a, (list, tuple)): return len(a) == len(b) and all(map(equal, a, b))
+    return a == b
+
+
+def refused(path, error=(ValueError,), says='', **options):
+    "All ways to load a file refuse it in one line, and change nothing."
+    model, loss, opt, *loaders = job()
+    for p in model.parameters(): p.grad = torch.ones_like(p)
+    opt.step()
+    before, content = state_of(model, opt, loaders), path.read_bytes()
+    for load in (lambda: load_checkpoint(path, model), lambda: load_checkpoint(path, model, opt, scaler=torch.amp.GradScaler('cpu', enabled=False), loaders=loaders),
+                 lambda: fit(2, model, loss, opt, *loaders, schedule=linear, progress=False, callbacks=[Checkpoint(path, resume=True, every=7)])):
+        with pytest.raises(error, match=re.escape(says) if says else None) as e: load()
+        assert '\n' not in str(e.value) and equal(state_of(model, opt, loaders), before) and path.read_bytes() == content
+
+
+def test_every_flipped_bit_is_refused(kept):
+    whole, places = kept.read_bytes(), random.Random(1)
+    for i in [0, len(whole) - 1, *(places.randrange(len(whole)) for _ in range(60))]:
+        kept.write_bytes(whole[:i] + bytes([whole[i] ^ 1 << places.randrange(8)]) + whole[i + 1:])
+        with pytest.raises(ValueError, match='damaged'): finished_epochs(kept)
+    refused(kept, says='is not a checkpoint, or a damaged one')
+
+
+def test_every_length_is_refused(kept):
+    whole = kept.read_bytes()
+    for n in [0, 1, 100, *range(200, len(whole), len(whole) // 30), len(whole) - 1]:
+        kept.write_bytes(whole[:n])
+        with pytest.raises(ValueError, match='damaged'): finished_epochs(kept)
+    kept.write_bytes(whole + b' ')
+    refused(kept, says='damaged')
+
+
+def sealed(path, body):
+    size = len(body)
+    path.write_bytes(body + module.SEAL + module._sha256(io.BytesIO(body), size))
+
+
+def forged(path, change):
+    content = module._read_checkpoint(path)
+    content = change(content) or content
+    written = io.BytesIO()
+    torch.save(content, written)
+    sealed(path, written.getvalue())
+
+
+CHANGES = {
+    'unknown key': lambda c: c.update(more=1), 'missing key': lambda c: c.pop('history') and None, 'a list': lambda c: [c],
+    'format': lambda c: c.update(format='minibatch checkpoint 1'), 'model': lambda c: c.update(model='no'),
+    'random': lambda c: c.update(random='no'), 'torch': lambda c: c['random'].update(torch=torch.zeros(3, dtype=torch.uint8)),
+    'python': lambda c: c['random'].update(python=(3, (1, 2), None)), 'numpy': lambda c: c['random'].update(numpy=['MT19937', torch.zeros(3), 0, 0, 0.]),
+    'generators': lambda c: c['random'].update(generators=['no']), 'cuda': lambda c: c['random'].update(cuda=3),
+    'epochs 2, 3': lambda c: [row.update(epoch=row['epoch'] + 1) for row in c['history']] and None,
+    'epochs 1, 1': lambda c: c['history'][1].update(epoch=1), 'a row': lambda c: c['history'].append('no'), 'a cell': lambda c: c['history'][0].update(lr='no'),
+    'run': lambda c: c.update(run=dict(epoch=1)), 'run type': lambda c: c['run'].update(batch='no'), 'start': lambda c: c['run'].update(start={}),
+    'opt': lambda c: c.update(opt=dict(state='no', param_groups='no')), 'opt lr': lambda c: c['opt']['param_groups'][0].update(lr='no'),
+    'opt shape': lambda c: c['opt']['state'][0].update(momentum_buffer=torch.zeros(1)), 'opt buffer': lambda c: c['opt']['state'][0].update(momentum_buffer='no'),
+    'opt groups': lambda c: c['opt'].update(param_groups=[]), 'opt key': lambda c: c['opt']['state'].update({99: {}}),
+    'scaler': lambda c: c.update(scaler=dict(scale=1)), 'opt type': lambda c: c.update(opt_type='Adam'),
+}
+
+
+@pytest.mark.parametrize('name', CHANGES)
+def test_forged_file_is_refused(kept, name):
+    forged(kept, CHANGES[name])
+    model, loss, opt, *loaders = job()
+    if name.startswith(('opt', 'scaler')):  # fit for using the model, not for going on
+        before = state_of(model, opt, loaders)
+        with pytest.raises(ValueError) as e: load_checkpoint(kept, model, opt, scaler=torch.amp.GradScaler('cpu', enabled=False), loaders=loaders)
+        assert '\n' not in str(e.value)
+        with pytest.raises(ValueError) as e:
+            fit(2, model, loss, opt, *loaders, schedule=linear, progress=False, callbacks=[Checkpoint(kept, resume=True, every=7)])
+        assert '\n' not in str(e.value) and equal(state_of(model, opt, loaders), before)
+    else: refused(kept)
+
+
+def test_forged_for_nothing_is_accepted(kept):
+    forged(kept, lambda c: None)
+    assert len(fit(2, *job(), progress=False, callbacks=[Checkpoint(kept, resume=True, every=7)], schedule=linear)) == 2
+
+
+def test_compressed_file_is_refused_before_it_is_unpacked(tmp_path):
+    packed, file = io.BytesIO(), tmp_path/'bomb.pt'
+    whole = io.BytesIO()
+    torch.save(dict(format=module.FORMAT, zeros=torch.zeros(2**24)), whole)  # 64 MB
+    with zipfile.ZipFile(whole) as old, zipfile.ZipFile(packed, 'w', zipfile.ZIP_DEFLATED) as new:
+        for name in old.namelist(): new.writestr(name, old.read(name))
+    assert len(packed.getvalue()) < 2**20
+    sealed(file, packed.getvalue())
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    refused(file, says='was not made by save_checkpoint')
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**15
+
+
+def test_weights_of_others_are_refused(tmp_path):
+    torch.save(job()[0].state_dict(), tmp_path/'weights.pt')
+    refused(tmp_path/'weights.pt', says='is not a checkpoint')
+
+
+def test_too_large_is_not_called_damaged(tmp_path):
+    code = '''if True:
+        import re, resource, sys, torch
+        from pathlib import Path
+        from minibatch.fit import load_checkpoint, save_checkpoint
+        model = torch.nn.Linear(3000, 3000)
+        save_checkpoint(sys.argv[1], model, torch.optim.SGD(model.parameters(), 0.1))
+        used = int(re.search(r'VmData:\\s+(\\d+)', Path('/proc/self/status').read_text())[1]) * 1024
+        resource.setrlimit(resource.RLIMIT_DATA, (used + (12 << 20),) * 2)
+        try: load_checkpoint(sys.argv[1], model)
+        except MemoryError as e: print(e)'''
+    done = subprocess.run([sys.executable, '-c', code, tmp_path/'large.pt'], capture_output=True, text=True)
+    assert 'large.pt is whole, but there is too little memory' in done.stdout, done.stderr
+
+
+# Several writers, links, pipes, left-overs.
+
+def write_again_and_again(path, letter, seconds):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        with whole_file(path) as f:
+            for _ in range(50): f.write(letter * 1000)
+
+
+def test_two_writers_and_a_reader(tmp_path):
+    file, found = tmp_path/'run.pt', set()
+    writers = [HERE.Process(target=write_again_and_again, args=(file, letter, 0.7)) for letter in (b'a', b'b')]
+    for w in writers: w.start()
+    while any(w.is_alive() for w in writers):
+        if file.exists():
+            content = file.read_bytes()
+            assert len(content) == 50_000 and len(set(content)) == 1
+            found.add(content[:1])
+    assert [w.exitcode for w in writers] == [0, 0] and found == {b'a', b'b'} and os.listdir(tmp_path) == ['run.pt']
+
+
+def test_nothing_of_others_is_touched(tmp_path):
+    "A user's files, links and pipes with names like ours, and a file that is being written."
+    mine, hex16 = tmp_path/'precious', '0123456789abcdef'
+    mine.write_text('mine')
+    for name in 'run.pt.partial', '.run.pt.partial', '.run.pt.old.partial', f'.other.pt.{hex16}.partial': (tmp_path/name).write_text('mine')
+    (tmp_path/f'.run.pt.{hex16}.partial').symlink_to(mine)
+    os.mkfifo(tmp_path/f'.run.pt.{hex16[::-1]}.partial')
+    (tmp_path/f'.run.pt.{hex16[8:]*2}.partial').mkdir()
+    left = tmp_path/f'.run.pt.{hex16[:8]*2}.partial'
+    left.write_text('what a killed run has left')
+    before = {p.name for p in tmp_path.iterdir()}
+    with whole_file(tmp_path/'run.pt') as f:
+        [writing] = [p for p in tmp_path.iterdir() if p.name not in before]
+        with whole_file(tmp_path/'run.pt') as g: g.write(b'inner')
+        assert writing.exists()
+        f.write(b'outer')
+    assert (tmp_path/'run.pt').read_bytes() == b'outer' and mine.read_text() == 'mine'
+    assert {p.name for p in tmp_path.iterdir()} == before - {left.name} | {'run.pt'}
+
+
+def test_link_is_replaced_and_not_followed(tmp_path):
+    (tmp_path/'precious').write_text('mine')
+    (tmp_path/'run.pt').symlink_to(tmp_path/'precious')
+    with whole_file(tmp_path/'run.pt') as f: f.write(b'new')
+    assert (tmp_path/'precious').read_text() == 'mine' and not (tmp_path/'run.pt').is_symlink()
+
+
+@pytest.mark.parametrize('make', [os.mkfifo, os.mkdir, lambda p: os.symlink('/dev/zero', p)])
+def test_not_a_file(tmp_path, make):
+    make(tmp_path/'run.pt')
+    for resume in False, True:
+        with pytest.raises((ValueError, FileExistsError)):
+            fit(1, *job(), progress=False, callbacks=[Checkpoint(tmp_path/'run.pt', resume=resume)])
+
+
+def test_cannot_be_written_is_said_before_the_first_step(tmp_path):
+    stepped = StopAt(1)
+    with pytest.raises(FileNotFoundError, match='does not exist'): fit(1, *job(), callbacks=[stepped, Checkpoint(tmp_path/'no/run.pt')])
+    (tmp_path/'locked').mkdir(mode=0o500)
+    if os.access(tmp_path/'locked', os.W_OK): return  # root may write anywhere
+    with pytest.raises(OSError, match='cannot be written'): fit(1, *job(), callbacks=[stepped, Checkpoint(tmp_path/'locked/run.pt')])
 
 
 def test_disk_full(tmp_path, monkeypatch):
     "An error while saving ends the run, and leaves the last checkpoint and nothing else."
     file = tmp_path/'run.pt'
-    fit(1, *job(), checkpoint=file, progress=False)
+    fit(1, *job(), callbacks=[Checkpoint(file)], progress=False)
     before = file.read_bytes()
     def full(content, f):
         f.write(b'half')
         raise OSError('No space left on device')
     monkeypatch.setattr(torch, 'save', full)
-    with pytest.raises(OSError, match='No space left'): fit(2, *job(), checkpoint=file, resume=True, progress=False)
+    with pytest.raises(OSError, match='No space left'): fit(2, *job(), callbacks=[Checkpoint(file, resume=True)], progress=False)
     assert file.read_bytes() == before and os.listdir(tmp_path) == ['run.pt']
+
+
+# What can be kept.
+
+@pytest.mark.parametrize('make', [SGD, torch.optim.SGD, AdamW, torch.optim.AdamW])
+def test_numpy_numbers_and_paths_are_kept_plain(tmp_path, make):
+    for lr in np.logspace(-3, -1, 3):
+        (tmp_path/'run.pt').unlink(missing_ok=True)
+        for epochs in 1, 2:
+            model, loss, _, *loaders = job()
+            kept = Checkpoint(tmp_path/'run.pt', resume=True, settings=dict(data=tmp_path, seed=np.int64(1), sizes=np.arange(3).tolist(), dtype=torch.float32))
+            assert len(fit(epochs, model, loss, make(model.parameters(), lr), *loaders, progress=False, callbacks=[kept])) == epochs
+
+
+def test_what_cannot_be_kept_is_refused_by_name_before_the_first_step(tmp_path):
+    with pytest.raises(TypeError, match=r"settings\['net'\] is Model: expected a number"):
+        fit(1, *job(), callbacks=[StopAt(1), Checkpoint(tmp_path/'run.pt', settings=dict(net=Model(2, 2, 2)))])
+    model, loss, opt, *loaders = job()
+    opt.param_groups[0]['note'] = print
+    with pytest.raises(TypeError, match='note'): fit(1, model, loss, opt, *loaders, callbacks=[StopAt(1), Checkpoint(tmp_path/'run.pt')])
+    assert os.listdir(tmp_path) == []
+
+
+def test_loading_for_use_touches_no_random_numbers(kept):
+    model, _, opt, *loaders = job()
+    before = random_state(loaders)
+    load_checkpoint(kept, model)
+    assert equal(random_state(loaders), before)
+
+
+def test_another_model_is_named(kept):
+    model, loss, opt, *loaders = job(17)
+    with pytest.raises(ValueError, match='another model'): fit(2, model, loss, opt, *loaders, schedule=linear, callbacks=[Checkpoint(kept, resume=True)])
+
+
+# Whose learning rate, loop, loader and targets.
+
+def plain_loop(epochs, model, opt, dl, scheduler=None, clip=None):
+    for _ in range(epochs):
+        model.train()
+        for xb, yb in dl:
+            opt.zero_grad()
+            F.cross_entropy(model(xb), yb).backward()
+            if clip: nn.utils.clip_grad_norm_(model.parameters(), clip)
+            opt.step()
+            if scheduler: scheduler.step()
+
+
+def parts(Loader, Opt):
+    torch.manual_seed(1)
+    model = Model(20, 16, 3)
+    opt = Opt(model.parameters(), lr=1e-2)
+    dl = Loader(Dataset(*rows()), 32, shuffle=True, generator=torch.Generator().manual_seed(2))
+    return model, opt, dl, torch.optim.lr_scheduler.OneCycleLR(opt, 0.05, total_steps=3 * len(dl), cycle_momentum=False)
+
+
+@pytest.mark.parametrize('clip', [None, 0.1])
+def test_same_in_fit_and_in_pytorchs_loop(clip):
+    "PyTorch's loader, optimizer and scheduler through our fit, and ours through PyTorch's loop: the same bits."
+    def theirs(*args, **kwargs): return torch.optim.AdamW(*args, **kwargs, foreach=False)
+    found = []
+    for Loader, Opt in (data.DataLoader, theirs), (DataLoader, AdamW):
+        model, opt, dl, scheduler = parts(Loader, Opt)
+        fit(3, model, F.cross_entropy, opt, dl, schedule=scheduler, clip=clip, progress=False)
+        found.append([*model.parameters(), torch.tensor(opt.param_groups[0]['lr'])])
+        model, opt, dl, scheduler = parts(Loader, Opt)
+        plain_loop(3, model, opt, dl, scheduler, clip)
+        found.append([*model.parameters(), torch.tensor(opt.param_groups[0]['lr'])])
+    for other in found[1:]: assert all(map(torch.equal, found[0], other))
+
+
+def test_in_lightnings_loop():
+    Fabric = pytest.importorskip('lightning').Fabric
+    fabric, (model, opt, dl, scheduler) = Fabric(accelerator='cpu', devices=1), parts(DataLoader, AdamW)
+    net, opt2 = fabric.setup(model, opt)
+    for _ in range(3):
+        for xb, yb in fabric.setup_dataloaders(dl):
+            opt2.zero_grad()
+            fabric.backward(F.cross_entropy(net(xb), yb))
+            opt2.step()
+            scheduler.step()
+    other, opt, dl, scheduler = parts(DataLoader, AdamW)
+    fit(3, other, F.cross_entropy, opt, dl, schedule=scheduler, progress=False)
+    assert all(map(torch.equal, model.parameters(), other.parameters()))
+
+
+def test_rates_are_left_to_whoever_sets_them():
+    model, opt, dl, scheduler = parts(DataLoader, SGD)
+    class Each(Callback):
+        def after_step(self, run): scheduler.step()
+    fit(3, model, F.cross_entropy, opt, dl, callbacks=[Each()], progress=False)
+    other, opt2, dl, scheduler2 = parts(DataLoader, SGD)
+    plain_loop(3, other, opt2, dl, scheduler2)
+    assert opt.param_groups[0]['lr'] == opt2.param_groups[0]['lr'] and all(map(torch.equal, model.parameters(), other.parameters()))
+
+
+def test_sequences_and_other_shapes():
+    "Classes at each of T places, several inputs in a dictionary, targets in a tuple; the metric counts every place."
+    class Tagger(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.words, self.out = nn.Embedding(10, 16), nn.Linear(16 + 1, 4)
+        def forward(self, batch): return self.out(torch.cat([self.words(batch['words']), batch['more'][..., None]], -1)).mT
+    torch.manual_seed(1)
+    words = torch.randint(10, (200, 7))
+    ds = [(dict(words=w, more=torch.ones(7)), w % 4) for w in words]
+    model = Tagger()
+    history = fit(8, model, F.cross_entropy, AdamW(model.parameters(), 0.05), DataLoader(ds, 20, shuffle=True), DataLoader(ds, 33),
+                  metrics={'accuracy': lambda preds, yb: preds.argmax(1) == yb}, progress=False)
+    assert history.accuracy[8] == 1 and history.valid_loss[8] < 0.1
+
+
+def test_regression_in_another_type():
+    torch.manual_seed(1)
+    x = torch.randn(200, 3, dtype=torch.float64)
+    ds, model = Dataset(x, x.sum(1, keepdim=True)), nn.Linear(3, 1).double()
+    assert fit(20, model, F.mse_loss, SGD(model.parameters(), 0.1), *get_dls(ds, ds, 20), progress=False).valid_loss[20] < 1e-6
+
+
+def test_a_stream_without_length_trains():
+    class Stream(data.IterableDataset):
+        def __iter__(self): yield from zip(*rows(90))
+    model = Model(20, 16, 3)
+    history = fit(2, model, F.cross_entropy, SGD(model.parameters(), 0.1), data.DataLoader(Stream(), 20), progress=False)
+    assert list(history) == ['train_loss', 'lr', 'seconds'] and len(history) == 2
+    with pytest.raises(TypeError, match='with a length'):
+        fit(2, model, F.cross_entropy, SGD(model.parameters(), 0.1), data.DataLoader(Stream(), 20), schedule=linear)
+
+
+@pytest.mark.parametrize('change, says', [(lambda x, y: (x.double(), y), 'the inputs are torch.float64 and the model is torch.float32'),
+                                          (lambda x, y: ((x * 9).long(), y), 'the inputs are torch.int64'), (lambda x, y: (x, y.numpy()), 'holds ndarray'),
+                                          (lambda x, y: (x, y, y), 'expected a pair'), (lambda x, y: dict(x=x, y=y), 'a batch is dict: expected a pair')])
+def test_batches_of_another_kind_are_said_before_the_first_step(change, says):
+    x, y = rows(40)
+    model = Model(20, 16, 3)
+    batches = [change(x, y)]
+    with pytest.raises(TypeError, match=says) as e: fit(1, model, F.cross_entropy, SGD(model.parameters(), 0.1), batches, batches, callbacks=[StopAt(1)])
+    assert '\n' not in str(e.value)
+
+
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+def test_mixed_precision_learns(dtype):
+    torch.manual_seed(1)
+    x, _ = rows(400)
+    ds, model = Dataset(x, (x[:, 0] > 0).long()), Model(20, 16, 2)
+    history = fit(5, model, F.cross_entropy, SGD(model.parameters(), 0.2), *get_dls(ds, ds, 20), autocast=dtype, clip=1., metrics={'right': correct}, progress=False)
+    assert history.right[5] > 0.95
