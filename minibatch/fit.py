@@ -509,7 +509,7 @@ def _load_sealed(f, path):
 # %% ../nbs/09_fit.ipynb #2245045b
 PARTS = dict(format=str, model=dict, opt=dict, opt_type=str, history=list, settings=dict,
              scheduler=(dict, type(None)), scaler=(dict, type(None)), random=dict, run=(dict, type(None)))
-RUN = dict(epoch=int, batch=int, step=int, total=float, n=int, lr=float, seconds=float, stop=bool,
+RUN = dict(epoch=int, batch=int, step=int, total=float, n=float, lr=float, seconds=float, stop=bool,
            start=(dict, type(None)), callbacks=list)
 
 def _is_random_state(state) -> bool:
@@ -632,7 +632,9 @@ def _settings(run:Run) -> dict:
 
 # %% ../nbs/09_fit.ipynb #39385406
 class Checkpoint(Callback):
-    "Save a run of `fit` to a file after each epoch, and go on from it; the last of the callbacks."
+    """Save a run of `fit` to a file after each epoch, and go on from it; the last of the callbacks.
+
+    Where several processes train one model, the first saves, and all go on with its random numbers."""
     def __init__(self,
                  path, # The file
                  *,
@@ -670,6 +672,7 @@ class Checkpoint(Callback):
         "How far `run` is."
         kept = {name: getattr(run, name) for name in RUN if name != 'callbacks'}
         if run.batch: kept['seconds'] = time.perf_counter() - run.began
+        kept |= dict(zip(('total', 'n'), _sum(run.model, [run.total, float(run.n)]))) # of all processes
         states = [callback.state_dict() for callback in run.callbacks]
         return {**kept, 'callbacks': [state for state in states if state]}
 
@@ -690,6 +693,7 @@ class Checkpoint(Callback):
         for callback, state in zip(own, position.pop('callbacks')): callback.load_state_dict(state)
         for name, value in position.items(): setattr(run, name, value)
         run.rows = content['history']
+        if not _lead(run.model): run.total, run.n = 0., 0
         run.resumed = content['random'] if run.batch else None
 
     def scheduler(self, run): return run.schedule if isinstance(run.schedule, LRScheduler) else None
@@ -697,10 +701,11 @@ class Checkpoint(Callback):
 
     def save(self, run:Run):
         "Write the file, in the process that does so."
+        position = self.position(run) # by all processes, as sums are over all
         if not _lead(run.model): return
         _restore_rates(run)
         save_checkpoint(self.path, run.model, run.opt, run.rows, scheduler=self.scheduler(run),
-                        scaler=run.scaler, loaders=self.loaders(run), settings=self.settings, run=self.position(run))
+                        scaler=run.scaler, loaders=self.loaders(run), settings=self.settings, run=position)
 
     def after_step(self, run:Run):
         if self.every and run.step % self.every == 0: self.save(run)
