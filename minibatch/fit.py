@@ -227,18 +227,19 @@ def _restore_rates(run:Run):
     if run.schedule is None or isinstance(run.schedule, LRScheduler): return
     for group, lr in zip(run.opt.param_groups, run.rates): group['lr'] = lr
 
-# %% ../nbs/09_fit.ipynb #8ccd4951
-def _generators(loaders) -> list[torch.Generator]:
-    "The generators of loaders and their samplers, each once."
-    found = []
+# %% ../nbs/09_fit.ipynb #57b9a9da
+def _parts(loaders):
+    "Loaders, their samplers, and what those take their numbers from."
     for part in loaders:
         while part is not None:
-            generator = getattr(part, 'generator', None)
-            if isinstance(generator, torch.Generator) and not any(generator is g for g in found):
-                found.append(generator)
+            yield part
             batches = getattr(part, 'batch_sampler', None)
             part = getattr(part, 'sampler', None) if batches is None else batches
-    return found
+
+def _generators(loaders) -> list[torch.Generator]:
+    "The generators that loaders and samplers draw from, each once."
+    found = [getattr(part, 'generator', None) for part in _parts(loaders)]
+    return list({id(g): g for g in found if isinstance(g, torch.Generator)}.values())
 
 def random_state(loaders=()) -> dict:
     "The states of all random numbers that a training may draw."
@@ -257,10 +258,12 @@ def set_random_state(state:dict, loaders=()):
     if torch.cuda.is_available() and len(state['cuda']) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(state['cuda'])
 
-# %% ../nbs/09_fit.ipynb #aa667788
+# %% ../nbs/09_fit.ipynb #f39e496b
 def _batches(run:Run):
     "The batches of this epoch that are still to come."
     loaders = run.train_dl, run.valid_dl
+    for part in _parts([run.train_dl]): # a DistributedSampler wants to know
+        if hasattr(part, 'set_epoch'): part.set_epoch(run.epoch)
     if run.resumed: set_random_state(run.start, loaders)
     else: run.start = random_state(loaders)
     bar = tqdm(run.train_dl, desc=f'epoch {run.epoch}', leave=False,
@@ -314,7 +317,7 @@ def _try_out(run:Run):
                         'them.') from e
     finally: set_random_state(before, (run.train_dl, run.valid_dl))
 
-# %% ../nbs/09_fit.ipynb #3eeb0e6e
+# %% ../nbs/09_fit.ipynb #d8cdd626
 RESERVED = {'epoch', 'train_loss', 'valid_loss', 'loss', 'lr', 'seconds'}
 
 def _check_run(run:Run):
@@ -333,7 +336,8 @@ def _check_run(run:Run):
         if not isinstance(callback, Callback):
             raise TypeError(f'callbacks holds a {kind(callback)}: expected instances of Callback.')
     if isinstance(run.schedule, ReduceLROnPlateau):
-        raise ValueError('schedule is a ReduceLROnPlateau, which needs a measurement: step it in a callback.')
+        raise ValueError('schedule is a ReduceLROnPlateau, which needs a measurement: step it in a '
+                         'callback, such as EachEpoch.')
     if isinstance(run.schedule, LRScheduler):
         if run.schedule.optimizer is not run.opt:
             raise ValueError("schedule changes another optimizer's learning rates: expected those of opt.")
@@ -344,7 +348,7 @@ def _check_run(run:Run):
     if run.accumulate > 1 and isinstance(run.model, DistributedDataParallel):
         raise ValueError(f'accumulate is {run.accumulate} and there are several workers: expected 1.')
 
-# %% ../nbs/09_fit.ipynb #af10a5f3
+# %% ../nbs/09_fit.ipynb #fa19d0b0
 def fit(epochs:int, # Times to go through the training rows
         model:nn.Module, # Trained in place, where it is: batches are copied there
         loss_func, # From predictions and targets to their mean loss
@@ -364,6 +368,9 @@ def fit(epochs:int, # Times to go through the training rows
 
     Raises `ValueError`, `TypeError` or an `OSError` before the first step if something does not
     fit, and `FloatingPointError` at a loss that is not finite."""
+    if not isinstance(opt, torch.optim.Optimizer):
+        raise TypeError(f'opt is {kind(opt)}: expected an optimizer, such as '
+                        'SGD(model.parameters(), lr=0.1).')
     parameter = next(model.parameters(), None)
     if parameter is None: raise ValueError('model has no parameters: are its layers in a plain list?')
     scaler = torch.amp.GradScaler(parameter.device.type, enabled=autocast == torch.float16)
@@ -422,7 +429,7 @@ def whole_file(path, # The name it is to have
         partial.unlink(missing_ok=True)
         raise
 
-# %% ../nbs/09_fit.ipynb #8cdd6a51
+# %% ../nbs/09_fit.ipynb #4f4e2606
 def plain(value, # Numbers, strings, paths, tensors, and tuples, lists and dictionaries of them
           name:str, # What to call it in the message
          ): # The same, of types that torch.load accepts with weights_only
@@ -436,7 +443,8 @@ def plain(value, # Numbers, strings, paths, tensors, and tuples, lists and dicti
         return type(value)(new) if isinstance(value, dict) else new
     if isinstance(value, (tuple, list)):
         return type(value)([plain(v, f'{name}[{i}]') for i, v in enumerate(value)])
-    raise TypeError(f'{name} is {kind(value)}: expected a number, a string or a tensor, which a checkpoint can hold.')
+    raise TypeError(f'{name} is {kind(value)}: expected a number, a string or a tensor, which a '
+                    'checkpoint can hold.')
 
 # %% ../nbs/09_fit.ipynb #6a3ba0cf
 FORMAT, SEAL = 'minibatch checkpoint 2', b'\nsha256 '
@@ -498,10 +506,10 @@ def _load_sealed(f, path):
             f'{path} is whole, but there is too little memory to load its {size:,} bytes.') from None
         return None
 
-# %% ../nbs/09_fit.ipynb #33b48b81
+# %% ../nbs/09_fit.ipynb #2245045b
 PARTS = dict(format=str, model=dict, opt=dict, opt_type=str, history=list, settings=dict,
              scheduler=(dict, type(None)), scaler=(dict, type(None)), random=dict, run=(dict, type(None)))
-RUN = dict(epoch=int, batch=int, step=int, total=float, n=int, lr=float, seconds=float, stop=bool,
+RUN = dict(epoch=int, batch=int, step=int, total=float, n=float, lr=float, seconds=float, stop=bool,
            start=(dict, type(None)), callbacks=list)
 
 def _is_random_state(state) -> bool:
@@ -520,22 +528,23 @@ def _is_whole(content) -> bool:
         isinstance(part[name], t) for name, t in types.items())
     if not fits(content, PARTS) or not _is_random_state(content['random']): return False
     rows, run = content['history'], content['run']
-    if not all(isinstance(row, dict) and all(isinstance(v, (int, float)) for v in row.values()) for row in rows):
-        return False
+    def numbers(row): return isinstance(row, dict) and all(isinstance(v, (int, float)) for v in row.values())
+    if not all(map(numbers, rows)): return False
     if [row.get('epoch') for row in rows] != [*range(1, len(rows) + 1)]: return False
     if run is None: return True
     return fits(run, RUN) and (run['start'] is None or _is_random_state(run['start']))
 
-# %% ../nbs/09_fit.ipynb #566d0300
+# %% ../nbs/09_fit.ipynb #2810e568
 def _read_checkpoint(path) -> dict:
     "What `save_checkpoint` has put into a file; raise an error if that is not what it holds."
     try: kept = os.stat(path)
-    except FileNotFoundError: raise FileNotFoundError(f'{path} does not exist: expected a checkpoint.') from None
+    except FileNotFoundError:
+        raise FileNotFoundError(f'{path} does not exist: expected a checkpoint.') from None
     if not stat.S_ISREG(kept.st_mode): raise ValueError(f'{path} is not a file: expected a checkpoint.')
     with open(path, 'rb') as f: content = _load_sealed(f, path)
     if not isinstance(content, dict) or content.get('format') != FORMAT or not _is_whole(content):
-        raise ValueError(f'{path} was not made by save_checkpoint, or by another version of it: it does not '
-                         f'hold what {FORMAT!r} holds.')
+        raise ValueError(f'{path} was not made by save_checkpoint, or by another version of it: it does '
+                         f'not hold what {FORMAT!r} holds.')
     return content
 
 def finished_epochs(path, # A checkpoint
@@ -606,10 +615,11 @@ def load_checkpoint(path, # The file to read
     _take_over(content, path, model, opt, scheduler, scaler, loaders)
     return pd.DataFrame(content['history'] or {'epoch': []}).set_index('epoch')
 
-# %% ../nbs/09_fit.ipynb #c29ffeb3
+# %% ../nbs/09_fit.ipynb #a34d0cf2
 def _settings(run:Run) -> dict:
     "What a run that goes on must share: the options of the optimizer, and what decides about the steps."
-    found = dict(batches=_length(run.train_dl), accumulate=run.accumulate, clip=run.clip, autocast=run.autocast)
+    found = dict(batches=_length(run.train_dl), accumulate=run.accumulate, clip=run.clip,
+                 autocast=run.autocast)
     for i, group in enumerate(run.opt.param_groups):
         for name, value in group.items():
             if name == 'params': continue
@@ -620,9 +630,11 @@ def _settings(run:Run) -> dict:
         found |= dict(schedule=name, epochs=run.epochs)
     return found
 
-# %% ../nbs/09_fit.ipynb #eb0f3572
+# %% ../nbs/09_fit.ipynb #39385406
 class Checkpoint(Callback):
-    "Save a run of `fit` to a file after each epoch, and go on from it; the last of the callbacks."
+    """Save a run of `fit` to a file after each epoch, and go on from it; the last of the callbacks.
+
+    Where several processes train one model, the first saves, and all go on with its random numbers."""
     def __init__(self,
                  path, # The file
                  *,
@@ -641,7 +653,8 @@ class Checkpoint(Callback):
         if not self.path.absolute().parent.is_dir():
             raise FileNotFoundError(f'the folder of {str(self.path)!r} does not exist.')
         if os.path.lexists(self.path) and not self.resume:
-            raise FileExistsError(f'{self.path} exists: go on from it with resume, delete it, or name another file.')
+            raise FileExistsError(f'{self.path} exists: go on from it with resume, delete it, or name '
+                                  'another file.')
         try: tempfile.TemporaryFile(dir=self.path.absolute().parent).close()
         except OSError as e: raise OSError(f'{self.path} cannot be written: {e.strerror}.') from None
 
@@ -659,6 +672,7 @@ class Checkpoint(Callback):
         "How far `run` is."
         kept = {name: getattr(run, name) for name in RUN if name != 'callbacks'}
         if run.batch: kept['seconds'] = time.perf_counter() - run.began
+        kept |= dict(zip(('total', 'n'), _sum(run.model, [run.total, float(run.n)]))) # of all processes
         states = [callback.state_dict() for callback in run.callbacks]
         return {**kept, 'callbacks': [state for state in states if state]}
 
@@ -670,13 +684,16 @@ class Checkpoint(Callback):
                 raise ValueError(f'{self.path} is of a run with {name} {saved}, and now it is {now}: give '
                                  'the same to go on, or name another file.')
         position, own = content['run'], [c for c in run.callbacks if c.state_dict()]
-        if position is None: raise ValueError(f'{self.path} was not saved by fit: load it with load_checkpoint.')
+        if position is None:
+            raise ValueError(f'{self.path} was not saved by fit: load it with load_checkpoint.')
         if [c.state_dict().keys() for c in own] != [state.keys() for state in position['callbacks']]:
             raise ValueError(f'{self.path} is of a run with other callbacks: give the same to go on.')
-        _take_over(content, self.path, run.model, run.opt, self.scheduler(run), run.scaler, self.loaders(run))
+        _take_over(content, self.path, run.model, run.opt, self.scheduler(run), run.scaler,
+                   self.loaders(run))
         for callback, state in zip(own, position.pop('callbacks')): callback.load_state_dict(state)
         for name, value in position.items(): setattr(run, name, value)
         run.rows = content['history']
+        if not _lead(run.model): run.total, run.n = 0., 0
         run.resumed = content['random'] if run.batch else None
 
     def scheduler(self, run): return run.schedule if isinstance(run.schedule, LRScheduler) else None
@@ -684,17 +701,18 @@ class Checkpoint(Callback):
 
     def save(self, run:Run):
         "Write the file, in the process that does so."
+        position = self.position(run) # by all processes, as sums are over all
         if not _lead(run.model): return
         _restore_rates(run)
-        save_checkpoint(self.path, run.model, run.opt, run.rows, scheduler=self.scheduler(run), scaler=run.scaler,
-                        loaders=self.loaders(run), settings=self.settings, run=self.position(run))
+        save_checkpoint(self.path, run.model, run.opt, run.rows, scheduler=self.scheduler(run),
+                        scaler=run.scaler, loaders=self.loaders(run), settings=self.settings, run=position)
 
     def after_step(self, run:Run):
         if self.every and run.step % self.every == 0: self.save(run)
 
     def after_epoch(self, run:Run): self.save(run)
 
-# %% ../nbs/09_fit.ipynb #8156588f
+# %% ../nbs/09_fit.ipynb #9a69a687
 def plot_history(history:pd.DataFrame, # What fit returns
                 ) -> plt.Figure:
     "Draw the losses and the metrics by epoch; raise `ValueError` if there is no epoch to draw."
@@ -703,7 +721,8 @@ def plot_history(history:pd.DataFrame, # What fit returns
     metrics = [name for name in history if name not in {*losses, 'lr', 'seconds'}]
     fig, (left, right) = plt.subplots(1, 2, figsize=(7, 3), layout='constrained')
     for ax, names, label in (left, losses, 'mean loss'), (right, metrics, ', '.join(metrics)):
-        for name in names: ax.plot(history[name], 'o-', ms=4, label=name, color=None if ax is left else 'C2')
+        for i, name in enumerate(names, 0 if ax is left else 2):
+            ax.plot(history[name], 'o-', ms=4, label=name, color=f'C{i}')
         ax.set(xlabel='epoch', ylabel=label)
         ax.xaxis.get_major_locator().set_params(integer=True)
     left.set_ylim(0)

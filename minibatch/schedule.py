@@ -35,7 +35,7 @@ def warmup(schedule, # What follows, given its own share from 0 to 1
     "Rise in a straight line from 0 to 1, and then follow `schedule`."
     check_number(0, 1, first=first)
     def warm(share): return share / first if share < first else schedule((share - first) / (1 - first))
-    warm.__name__ = f'warmup({getattr(schedule, "__name__", schedule)}, {first})' # what a checkpoint compares
+    warm.__name__ = f'warmup({getattr(schedule, "__name__", schedule)}, {first})' # for checkpoints
     return warm
 
 # %% ../nbs/10_schedule.ipynb #02d4630f
@@ -83,7 +83,8 @@ def lr_sweep(model:nn.Module,
     check_number(above=0, low=low, high=high)
     check_int(20, steps=steps)
     if low >= high: raise ValueError(f'low is {low} and high {high}: expected low to be less.')
-    before = [copy.deepcopy(part.state_dict()) for part in (model, opt)], random_state([train_dl]), model.training
+    states = [copy.deepcopy(part.state_dict()) for part in (model, opt)]
+    random, training = random_state([train_dl]), model.training
     device, sweep = next(model.parameters()).device, Sweep([], [])
     batches = itertools.chain.from_iterable(itertools.repeat(train_dl))
     try:
@@ -99,9 +100,9 @@ def lr_sweep(model:nn.Module,
             opt.step()
     finally:
         opt.zero_grad()
-        for part, state in zip((model, opt), before[0]): part.load_state_dict(state)
-        set_random_state(before[1], [train_dl])
-        model.train(before[2])
+        for part, state in zip((model, opt), states): part.load_state_dict(state)
+        set_random_state(random, [train_dl])
+        model.train(training)
     return sweep
 
 # %% ../nbs/10_schedule.ipynb #4f6a0918
@@ -109,10 +110,13 @@ class EachEpoch(Callback):
     "Step one of PyTorch's schedulers after each epoch."
     def __init__(self,
                  scheduler, # Of the optimizer that `fit` is given
-                 column:str|None=None, # What to give its step: a column of the history, such as 'valid_loss'
+                 column:str|None=None, # What to give its step, a column of the history: 'valid_loss'
                 ):
         self.scheduler, self.column = scheduler, column
-    def after_epoch(self, run:Run): self.scheduler.step(*([run.rows[-1][self.column]] if self.column else []))
+
+    def after_epoch(self, run:Run):
+        self.scheduler.step(*([run.rows[-1][self.column]] if self.column else []))
+
     def state_dict(self) -> dict: return self.scheduler.state_dict()
     def load_state_dict(self, state:dict): self.scheduler.load_state_dict(state)
 

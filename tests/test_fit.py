@@ -10,6 +10,7 @@ from minibatch.dataloader import DataLoader, Dataset, get_dls
 from minibatch.exact import cross_entropy
 from minibatch.fit import (Callback, Checkpoint, correct, evaluate, finished_epochs, fit, load_checkpoint, random_state,
                            save_checkpoint, whole_file)
+from minibatch.large_vocab import linear_cross_entropy
 from minibatch.model import Model
 from minibatch.optim import SGD, AdamW
 from minibatch.schedule import EachEpoch, KeepBest, linear
@@ -44,7 +45,7 @@ def job(nh=16):
     return model, cross_entropy, opt, *get_dls(Noisy(*rows()), Dataset(*rows()), 32, generator=torch.Generator().manual_seed(2))
 
 
-def train(checkpoint, started=None, every=3):
+def train(checkpoint, started=None, every=4):
     "Train, saving often; called in a process of its own that is going to be killed."
     run = job()
     if started is not None: started.send('now')
@@ -501,3 +502,69 @@ def test_mixed_precision_learns(dtype):
     ds, model = Dataset(x, (x[:, 0] > 0).long()), Model(20, 16, 2)
     history = fit(5, model, F.cross_entropy, SGD(model.parameters(), 0.2), *get_dls(ds, ds, 20), autocast=dtype, clip=1., metrics={'right': correct}, progress=False)
     assert history.right[5] > 0.95
+
+
+# Several processes, with nothing of ours but fit; and the loss of a large vocabulary.
+
+def distributed(rank, size, folder, autocast, epochs, resume):
+    "Train on half of each batch with PyTorch's DistributedDataParallel, DistributedSampler, AdamW and OneCycleLR."
+    torch.set_num_threads(1)
+    torch.manual_seed(1)
+    x, y = rows()
+    ds, model = Dataset(x.double(), y), Model(20, 16, 3).double()
+    if size > 1:
+        torch.distributed.init_process_group('gloo', init_method=f'file://{folder}/{epochs}{resume}.store', rank=rank, world_size=size)
+        model = nn.parallel.DistributedDataParallel(model)
+    sampler = data.DistributedSampler(ds, size, rank, seed=1)
+    opt = torch.optim.AdamW(model.parameters(), 1e-2)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(opt, 0.05, total_steps=4 * 10)
+    kept = [Checkpoint(folder/f'{size}.pt', resume=resume, every=3, settings=dict(total=40))]
+    table = fit(epochs, model, F.cross_entropy, opt, data.DataLoader(ds, 32 // size, sampler=sampler), data.DataLoader(ds, 50),
+                metrics={'right': correct}, schedule=schedule, clip=0.5, autocast=autocast, callbacks=[StopAt(13), *kept] if epochs == 4 and not resume else kept, progress=False)
+    torch.save([[p.detach() for p in model.parameters()], table.drop(columns='seconds').to_numpy().tolist()], folder/f'{size}-{rank}.value')
+    if size > 1: torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize('autocast', [None, torch.bfloat16])
+def test_pytorchs_data_parallel_training(tmp_path, autocast):
+    "Stopped in the middle, gone on with; two processes agree to the bit, and with one to ten decimals."
+    with pytest.raises(Stop): distributed(0, 1, tmp_path, autocast, 4, False)
+    distributed(0, 1, tmp_path, autocast, 4, True)
+    for resume in False, True:
+        workers = [HERE.Process(target=distributed, args=(rank, 2, tmp_path, autocast, 4, resume)) for rank in range(2)]
+        for w in workers: w.start()
+        for w in workers: w.join(120)
+        assert [w.exitcode for w in workers] == ([0, 0] if resume else [1, 1])
+    (one, table), (two, table2), (other, table3) = (torch.load(tmp_path/f'{name}.value') for name in ('1-0', '2-0', '2-1'))
+    assert all(map(torch.equal, two, other)) and table2 == table3
+    if autocast is None:
+        assert max((a - b).abs().max() for a, b in zip(one, two)) < 1e-10 and np.abs(np.array(table) - table2).max() < 1e-10
+
+
+def test_accumulating_with_several_workers_is_refused(tmp_path):
+    torch.distributed.init_process_group('gloo', init_method=f'file://{tmp_path}/store', rank=0, world_size=1)
+    try:
+        model, loss, _, *loaders = job()
+        model = nn.parallel.DistributedDataParallel(model)
+        with pytest.raises(ValueError, match='several workers: expected 1'): fit(1, model, loss, SGD(model.parameters()), *loaders, accumulate=2)
+    finally: torch.distributed.destroy_process_group()
+
+
+class Body(nn.Module):
+    "A model that gives features, and holds the head that its loss uses."
+    def __init__(self, body, head):
+        super().__init__()
+        self.body, self.head = body, head
+    def forward(self, x): return self.body(x)
+
+
+def test_loss_of_a_large_vocabulary():
+    def trained(large):
+        torch.manual_seed(1)
+        body, head = nn.Linear(20, 8), nn.Linear(8, 3, bias=False)
+        model = Body(body, head) if large else nn.Sequential(body, head)
+        loss = (lambda h, y: linear_cross_entropy(h, head.weight, y)) if large else F.cross_entropy
+        ds = Dataset(*rows())
+        fit(2, model, loss, SGD(model.parameters(), 0.1), *get_dls(ds, ds, 32, generator=torch.Generator().manual_seed(1)), progress=False)
+        return [body.weight.detach(), head.weight.detach()]
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(trained(False), trained(True)))
