@@ -17,8 +17,6 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 from tqdm import tqdm
 from .checks import check_choice, check_int
-from .data import load_mnist
-from .schedule import linear
 from .large_vocab import extra_memory, linear_cross_entropy
 from .model import Model
 from .speed import train_analytic, train_dense, train_fast
