@@ -4,6 +4,7 @@
 """
 from __future__ import annotations
 import ast, inspect, re, textwrap
+from dataclasses import is_dataclass
 from importlib import import_module
 from typing import ForwardRef
 
@@ -59,9 +60,14 @@ def own_signature(f) -> inspect.Signature:
     return sig.replace(parameters=[p for name, p in sig.parameters.items() if name not in ('self', 'cls')])
 
 
+def has_fields(o) -> bool:
+    "Is this a named tuple or a data class, whose fields are its parameters?"
+    return isinstance(o, type) and (issubclass(o, tuple) or is_dataclass(o))
+
+
 def comments_of(f) -> dict[str, str]:
-    "The comments on a function's parameters and on what it returns, or on a named tuple's fields."
-    if isinstance(f, type) and issubclass(f, tuple):
+    "The comments on a function's parameters and on what it returns, or on the fields of a named tuple or a data class."
+    if has_fields(f):
         lines = textwrap.dedent(inspect.getsource(f)).splitlines()
         fields = [n for n in ast.parse('\n'.join(lines)).body[0].body if isinstance(n, ast.AnnAssign)]
         found = {n.target.id: re.search(r'#\s*(.*)$', lines[n.end_lineno - 1]) for n in fields}
@@ -113,7 +119,7 @@ def entry(module:str, name:str, o) -> list[str]:
         return [*text, block(f'{name} = {value}' if short else f'{name}: {type(o).__name__}'), chapter]
     if isinstance(o, type) and issubclass(o, BaseException): return [*text, block(f'class {name}({o.__base__.__name__})'), *docstring(o), chapter]
     text += [block(signature(name, own_signature(o))), *docstring(o)]
-    if isinstance(o, type) and not issubclass(o, tuple) and '__init__' in vars(o): text += docstring(o.__init__) + described(o.__init__)
+    if isinstance(o, type) and not has_fields(o) and '__init__' in vars(o): text += docstring(o.__init__) + described(o.__init__)
     else: text += described(o)
     text.append(chapter)
     if isinstance(o, type):
