@@ -44,7 +44,10 @@ def _shift(x:Tensor, dim:int) -> tuple[Tensor, Tensor, Tensor]:
     if wide.dtype == x.dtype:                       # no wider type: two-sum
         b = z - wide
         lost = ((wide - (z - b)) - (m + b)).nan_to_num(0, 0, 0)
-    return z.where(~m.isinf(), (wide == m).to(z.dtype).log()), lost, m
+    infinite = m.isinf()
+    if x.device.type != 'cpu' or any_true(infinite, unknown=True):
+        z = z.where(~infinite, (wide == m).to(z.dtype).log())
+    return z, lost, m
 
 # %% ../nbs/11_exact.ipynb #da8a7a8c
 def _others(z:Tensor, lost:Tensor, x:Tensor, dim:int) -> tuple[Tensor, Tensor]:
