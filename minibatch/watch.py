@@ -329,7 +329,7 @@ class Untrained(Check):
 
     def back(self, b):
         for i, p in b.leaves.items():
-            self.seen[i] += 1
+            self.seen[i] += self.w.trains(p) # not a fixed network that a loss looks through
             if i not in self.first: self.first[i] = p, _some(p)
 
     def step(self, s):
@@ -340,7 +340,7 @@ class Untrained(Check):
         lost = {i: p for i, (p, was) in self.first.items() if i not in self.w.optimized and torch.equal(_some(p), was)}
         fresh = [p for i, p in lost.items() if self.seen[i] == 1 and isinstance(p, nn.Parameter)]
         if len(fresh) >= 5 and len({tuple(p.shape) for p in fresh}) * 3 <= len(fresh): self.say('wrong', f'{len(fresh)} parameters were in the graph of one loss each: the layer is made anew in every forward.', kind='layer made in forward')
-        kept = [p for i, p in lost.items() if self.seen[i] >= 5 and id(p) not in self.w.inputs and self.w.trains(p)]
+        kept = [p for i, p in lost.items() if self.seen[i] >= 5 and id(p) not in self.w.inputs]
         if kept and (self.w.opts or len(kept) == len(self.first)):
             what = ', '.join(self.w.name(p) for p in kept[:4]) + (f' and {len(kept) - 4} more' if len(kept) > 4 else '')
             why = '' if self.w.opts else ': nothing ever steps them'
@@ -911,7 +911,7 @@ class Watch:
 
     # events
     def function(self, func, args, kwargs):
-        if self.busy or threading.get_ident() != self.thread: return func(*args, **kwargs)
+        if self.busy or self.inside or not self.on or threading.get_ident() != self.thread: return func(*args, **kwargs)
         name = func.__name__
         if name == 'backward' and args and isinstance(args[0], Tensor): return self.backward(func, args, kwargs)
         out = func(*args, **kwargs)

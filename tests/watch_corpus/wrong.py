@@ -1,7 +1,7 @@
 """Loops that run and are wrong. Each takes `bug`: True as somebody wrote it, False as its right twin.
 
 A loop returns how good it is on rows that it did not train on (higher is better), or what it stands for where the damage is
-elsewhere (memory, a wrong number reported). `report` is a public report of the mistake; code and words here are ours.
+elsewhere (memory, a wrong number reported). `report` is a public report of the same mistake, None where we have none; code and words here are ours.
 """
 import copy
 import torch
@@ -16,7 +16,7 @@ WRONG = {}
 def mistake(report):
     def register(loop):
         WRONG[loop.__name__] = loop
-        loop.report = 'https://github.com/' + report
+        loop.report = report and 'https://github.com/' + report
         return loop
     return register
 
@@ -119,7 +119,7 @@ def probabilities_into_nll(bug):
     return accuracy(net, xv, yv)
 
 
-@mistake('yoshitomo-matsubara/torchdistill/issues/233')
+@mistake(None)
 def softmax_over_the_batch(bug):
     x, y, xv, yv = digits()
     net = mlp(64, 32, 10)
@@ -160,7 +160,7 @@ def sigmoid_twice(bug):
     return -F.binary_cross_entropy_with_logits(out, yv).item()
 
 
-@mistake('avBuffer/UNet3plus_pth/issues/23')
+@mistake(None)
 def scores_clamped_for_bce(bug):
     x, y, xv, yv = digits()
     y, yv = (y > 4).float()[:, None], (yv > 4).float()[:, None]
@@ -260,7 +260,7 @@ def output_of_an_old_batch(bug):
     return accuracy(net, xv, yv)
 
 
-@mistake('gpleiss/nnlr/issues/6')
+@mistake(None)
 def sum_with_the_rate_of_a_mean(bug):
     x, y, xv, yv = digits()
     net = mlp(64, 50, 10)
@@ -271,7 +271,7 @@ def sum_with_the_rate_of_a_mean(bug):
     return accuracy(net, xv, yv)
 
 
-@mistake('wagonhelm/NaNmnist/issues/2')
+@mistake(None)
 def weights_far_too_large(bug):
     x, y, xv, yv = digits()
     net = mlp(64, 64, 64, 10)
@@ -310,7 +310,7 @@ def log_of_zero(bug):
     return accuracy(net, xv, yv)
 
 
-@mistake('nv-tlabs/GSCNN/issues/62')
+@mistake(None)
 def targets_of_minus_one(bug):
     x, y, xv, yv = digits()
     sign, truth = (y > 4).float() * 2 - 1, yv > 4
@@ -323,7 +323,7 @@ def targets_of_minus_one(bug):
     with torch.no_grad(): return -F.binary_cross_entropy_with_logits(net(xv).squeeze(1), truth.float()).item()
 
 
-@mistake('richzhang/PerceptualSimilarity/issues/9')
+@mistake(None)
 def sigmoid_for_a_wide_target(bug):
     x, y, xv, yv = curve()
     net = mlp(8, 32, 1)
@@ -420,7 +420,7 @@ def accumulated_and_not_divided(bug):
     return accuracy(net, xv, yv)
 
 
-@mistake('OpenNMT/OpenNMT-py/pull/526')
+@mistake(None)
 def no_backward(bug):
     x, y, xv, yv = digits()
     net = mlp(64, 32, 10)
@@ -622,7 +622,7 @@ def scheduler_before_optimizer(bug):
     with torch.no_grad(): return -F.cross_entropy(net(xv), yv).item()
 
 
-@mistake('Z-Zheng/SimpleCV/pull/7')
+@mistake(None)
 def rate_of_zero(bug):
     x, y, xv, yv = digits()
     net = mlp(64, 32, 10)
@@ -633,7 +633,7 @@ def rate_of_zero(bug):
     return accuracy(net, xv, yv)
 
 
-@mistake('mlgym/mlgym/pull/34')
+@mistake(None)
 def optimizer_made_in_every_step(bug):
     x, y, xv, yv = digits()
     net = mlp(64, 32, 10)
@@ -666,7 +666,7 @@ def adam_in_half_precision(bug):
     with torch.no_grad(): return (net(xv.half()).argmax(1) == yv).float().mean().item()
 
 
-@mistake('TODO/average/0')
+@mistake(None)
 def average_written_back(bug):
     x, y, xv, yv = digits()
     net = mlp(64, 32, 10)
@@ -779,7 +779,7 @@ def validation_overlaps_training(bug):
     return accuracy(net, xv, yv) - hits / len(xe) # how far what it reports is from the truth
 
 
-@mistake('catalyst-team/classification/issues/12')
+@mistake(None)
 def label_among_the_features(bug):
     x, y, xv, yv = digits()
     if bug: x = torch.cat([x, y[:, None] / 10], 1)
@@ -791,7 +791,7 @@ def label_among_the_features(bug):
     return accuracy(net, xv, yv)
 
 
-@mistake('open-mmlab/mmdetection/issues/1649')
+@mistake(None)
 def seeded_in_every_epoch(bug):
     x, y, xv, yv = digits()
     x, y = x[:200], y[:200]
@@ -840,7 +840,7 @@ def measured_in_training_mode(bug):
     return hits / len(xv)
 
 
-@mistake('dotnet/TorchSharp/issues/532')
+@mistake('yanx27/GACNet/issues/8')
 def measured_in_training_mode_with_gradients(bug):
     x, y, xv, yv = digits()
     net = nn.Sequential(nn.Linear(64, 64), nn.BatchNorm1d(64), nn.ReLU(), nn.Linear(64, 10))
@@ -877,7 +877,7 @@ def functional_dropout(bug):
     return result
 
 
-@mistake('shubhamagarwal92/mmd/issues/14')
+@mistake(None)
 def evaluation_that_steps(bug):
     x, y, xv, yv = digits()
     net = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Dropout(.3), nn.Linear(64, 10))
@@ -897,7 +897,7 @@ def evaluation_that_steps(bug):
     return accuracy(net, xv[250:], yv[250:]) - seen if bug else 0.
 
 
-@mistake('mattiasegu/uncertainty_estimation_deep_learning/pull/7')
+@mistake(None)
 def batch_norm_on_single_rows(bug):
     x, y, xv, yv = digits()
     x, xv = x.view(-1, 1, 8, 8), xv.view(-1, 1, 8, 8)
@@ -970,7 +970,7 @@ def target_not_shifted(bug):
     return next_letter(net, valid)
 
 
-@mistake('songweige/TATS/issues/29')
+@mistake(None)
 def view_instead_of_transpose(bug):
     class Columns(nn.Module):
         def __init__(self):
