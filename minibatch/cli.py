@@ -8,8 +8,8 @@ import contextlib, os, signal, sys, threading, warnings
 from pathlib import Path
 
 # %% auto #0
-__all__ = ['ENDED', 'IS_COMMAND', 'COLUMNS', 'HEADING', 'ENDINGS', 'DTYPES', 'BOUNDS', 'SCHEDULES', 'SHUFFLE', 'DATA', 'LOST',
-           'Terminated', 'minibatch_train', 'minibatch_bench']
+__all__ = ['ENDED', 'IS_COMMAND', 'COLUMNS', 'HEADING', 'ENDINGS', 'DTYPES', 'BOUNDS', 'SCHEDULES', 'ROW', 'SHUFFLE', 'DATA',
+           'LOST', 'Terminated', 'minibatch_train', 'minibatch_bench']
 
 # %% ../nbs/99_cli.ipynb #3ce2c4e6
 ENDED = {signal.SIGINT: 'interrupted', signal.SIGTERM: 'terminated'}
@@ -166,6 +166,7 @@ def _check_bounds(**values):
 
 # %% ../nbs/99_cli.ipynb #ee4ef166
 SCHEDULES = {'constant': None, 'linear': linear}
+ROW = ['train_loss', 'valid_loss', 'accuracy', 'lr', 'seconds']
 SHUFFLE = {False: 'Take the training rows in the order of the file',
            True: 'Take them in a new random order each epoch (this is the default)'}
 DATA = {'mnist': 'MNIST', 'embedded': "the embedded stand-in, not MNIST (scikit-learn's digits)"}
@@ -233,6 +234,7 @@ def _train(epochs:int=3, # Times to go through the training rows
     try:
         rows = fit(epochs, model, loss_func, opt, train_dl, valid_dl, metrics=metrics,
                    schedule=SCHEDULES[schedule], callbacks=[noted, *kept], progress=False)
+        rows = rows.reindex(columns=ROW) # a table without a row has its columns too
         losses = [loss for loss, _ in noted.means()] if plot is not None else []
         if history is not None and workers.lead: _save_table(history, rows)
         if plot is not None and workers.lead: _save(plot, _draw(losses, rows, len(train_dl)))

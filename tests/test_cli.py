@@ -99,6 +99,12 @@ def test_stopped_and_gone_on(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ['run.csv', 'run.pt', 'run.svg', 'whole.csv']
 
 
+def test_no_epoch(tmp_path):
+    status, said = call('--epochs', '0', '--plot', 'loss.svg', '--history', 'run.csv', folder=tmp_path, small=True)
+    assert status == 0 and len(table(said)) == 1
+    assert (tmp_path/'run.csv').read_text() == 'epoch,train_loss,valid_loss,accuracy,lr,seconds\n' and (tmp_path/'loss.svg').exists()
+
+
 def test_says_which_data(no_data):
     status, said = call('--source', 'embedded', '--epochs', '0', folder=no_data/'work', small=True)
     assert status == 0 and said.startswith('data: the embedded stand-in, not MNIST')
