@@ -233,7 +233,7 @@ def _train(epochs:int=3, # Times to go through the training rows
     if workers.size > 1: model = DataParallel(model, train_dl.batch_sampler)
     try:
         rows = fit(epochs, model, loss_func, opt, train_dl, valid_dl, metrics=metrics,
-                   schedule=SCHEDULES[schedule], callbacks=[noted, *kept], progress=False)
+                   schedule=SCHEDULES[schedule], callbacks=[noted, *kept], progress='bar')
         rows = rows.reindex(columns=ROW) # a table without a row has its columns too
         losses = [loss for loss, _ in noted.means()] if plot is not None else []
         if history is not None and workers.lead: _save_table(history, rows)

@@ -362,7 +362,7 @@ def fit(epochs:int, # Times to go through the training rows
         clip:float|None=None, # The longest gradient to step by
         autocast:torch.dtype|None=None, # Compute in this type: torch.bfloat16 or torch.float16
         callbacks=(), # Instances of Callback, such as Checkpoint, called in this order
-        progress:bool=True, # Print a line an epoch?
+        progress:bool|str=True, # Print a line an epoch? ('bar': show only a progress bar)
        ) -> pd.DataFrame: # By epoch: train_loss, valid_loss, each metric, lr (at its start), seconds
     """Train `model` and measure it after each epoch.
 
@@ -377,7 +377,7 @@ def fit(epochs:int, # Times to go through the training rows
     run = Run(epochs, model, loss_func, opt, train_dl, valid_dl, dict(metrics or {}), schedule, accumulate,
               clip, autocast, list(callbacks), progress, scaler, [g['lr'] for g in opt.param_groups])
     _check_run(run)
-    if progress and _lead(model): run.callbacks.insert(0, PrintRows())
+    if progress is True and _lead(model): run.callbacks.insert(0, PrintRows())
     if valid_dl is not None: _try_out(run)
     for callback in reversed(run.callbacks): callback.before_fit(run) # the last, Checkpoint, first
     try:
