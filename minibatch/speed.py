@@ -118,9 +118,9 @@ def train_analytic(model:Model, # Trained in place
         return torch.stack(losses).tolist()
     return _run(train_epoch, model, x, y, epochs, bs, lr, shuffle, schedule, generator)
 
-# %% ../nbs/14_speed.ipynb #d1497873
-def _one_hot(y:Tensor, order:Tensor|None, bs:int, classes:int, like:Tensor) -> Tensor: # (batches, classes, bs)
-    "The one-hot labels of each batch, an example per column; an example too few is class 0."
+# %% ../nbs/14_speed.ipynb #3498f193
+def _one_hot(y:Tensor, order:Tensor|None, bs:int, classes:int, like:Tensor) -> Tensor:
+    "One-hot labels, (batches, classes, bs): an example per column; one too few is class 0."
     y = F.pad(y.long() if order is None else y.long()[order], (0, -len(y) % bs)).view(-1, 1, bs)
     return like.new_zeros(len(y), classes, bs).scatter_(1, y, 1)
 
