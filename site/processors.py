@@ -8,6 +8,7 @@ import ast, re, shutil
 from pathlib import Path
 
 from execnb.nbio import mk_cell
+from markdown_it import MarkdownIt
 from nbdev.config import get_config
 from nbdev.process import Processor
 
@@ -64,6 +65,25 @@ def tidy(cell):
     cell.source = '\n'.join(kept + [code])
     tags = [name for name in ('slow', 'notest') if name in cell.directives_]
     if tags: cell.metadata['tags'] = tags
+
+
+def language(code:str) -> str:
+    "What a block of code in prose is: Python if it can be read as such."
+    try: ast.parse(code)
+    except SyntaxError: return 'text'
+    return 'python'
+
+
+def fence(cell):
+    "A fence with a language in the place of indented code, which each site would colour as it likes."
+    if cell.cell_type != 'markdown': return
+    text = cell.source.split('\n')
+    for token in reversed(MarkdownIt().parse(cell.source)):
+        if token.type != 'code_block' or token.level: continue # in a list the indentation is the list's
+        start, end = token.map
+        while end > start and not text[end-1].strip(): end -= 1
+        text[start:end] = [f'```{language(token.content)}', *token.content.rstrip('\n').split('\n'), '```']
+    cell.source = '\n'.join(text)
 
 
 class LinkNames(Processor):

@@ -26,7 +26,8 @@ def text_of(annotation) -> str:
 def value_of(default) -> str:
     "A default as one would type it."
     name = getattr(default, '__qualname__', None)
-    return name if callable(default) and name else repr(default)
+    if callable(default) and name: return name
+    return '...' if repr(default).startswith('<') else repr(default) # an object that cannot be typed
 
 
 def parameter(p:inspect.Parameter) -> str:
@@ -60,14 +61,14 @@ def own_signature(f) -> inspect.Signature:
     return sig.replace(parameters=[p for name, p in sig.parameters.items() if name not in ('self', 'cls')])
 
 
-def has_fields(o) -> bool:
-    "Is this a named tuple or a data class, whose fields are its parameters?"
+def record(o) -> bool:
+    "A class that has fields in the place of a constructor?"
     return isinstance(o, type) and (issubclass(o, tuple) or is_dataclass(o))
 
 
 def comments_of(f) -> dict[str, str]:
-    "The comments on a function's parameters and on what it returns, or on the fields of a named tuple or a data class."
-    if has_fields(f):
+    "The comments on a function's parameters and on what it returns, or on the fields of a named tuple or dataclass."
+    if record(f):
         lines = textwrap.dedent(inspect.getsource(f)).splitlines()
         fields = [n for n in ast.parse('\n'.join(lines)).body[0].body if isinstance(n, ast.AnnAssign)]
         found = {n.target.id: re.search(r'#\s*(.*)$', lines[n.end_lineno - 1]) for n in fields}
@@ -108,6 +109,12 @@ def method(cls:type, name:str, f) -> list[str]:
     return [f'#### `{cls.__name__}.{name}`', block(signature(name, own_signature(f))), *docstring(f), *described(f)]
 
 
+def told(cls:type, name:str, f) -> bool:
+    "Is there anything to say about a method? Not about one that answers for a base class, which says what it does."
+    if name.startswith('_'): return name in SPECIAL and bool(f.__doc__ or comments_of(f))
+    return bool(f.__doc__) or not any(hasattr(base, name) for base in cls.__bases__)
+
+
 def entry(module:str, name:str, o) -> list[str]:
     "What is to be said about one name."
     full = f'{module}.{name}'
@@ -119,15 +126,14 @@ def entry(module:str, name:str, o) -> list[str]:
         return [*text, block(f'{name} = {value}' if short else f'{name}: {type(o).__name__}'), chapter]
     if isinstance(o, type) and issubclass(o, BaseException): return [*text, block(f'class {name}({o.__base__.__name__})'), *docstring(o), chapter]
     text += [block(signature(name, own_signature(o))), *docstring(o)]
-    if isinstance(o, type) and not has_fields(o) and '__init__' in vars(o): text += docstring(o.__init__) + described(o.__init__)
+    if isinstance(o, type) and not record(o) and '__init__' in vars(o): text += docstring(o.__init__) + described(o.__init__)
     else: text += described(o)
     text.append(chapter)
     if isinstance(o, type):
-        fields = getattr(o, '_fields', ())
+        fields = getattr(o, '_fields', getattr(o, '__dataclass_fields__', ()))
         for m, f in vars(o).items():
             mine = callable(f) or isinstance(f, (property, classmethod, staticmethod))
-            told = not m.startswith('_') or m in SPECIAL and (f.__doc__ or comments_of(f))
-            if mine and m not in fields and told: text += method(o, m, f)
+            if mine and m not in fields and told(o, m, f): text += method(o, m, f)
     return text
 
 

@@ -37,10 +37,9 @@ def test_directives_come_first(path):
 
 @pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda p: p.stem)
 def test_code_in_prose_says_what_it_is(path):
-    "No indented blocks, and a language after each fence."
+    "A language after each fence. (Indented code is Python, or text.)"
     for i, cell in cells(path, 'markdown'):
         for token in MarkdownIt().parse(cell.source):
-            assert token.type != 'code_block', f'{path.name}, cell {i}: an indented block: {token.content[:60]!r}'
             assert token.type != 'fence' or token.info.strip(), f'{path.name}, cell {i}: a fence without a language'
 
 
@@ -109,6 +108,11 @@ def test_directives_are_not_printed():
     made = processed(new_code_cell('#| slow\n# may vary: it does\n#| fig-alt: "A line"\nplot()'), new_code_cell('#| notest\nx'))
     assert texts(made) == ['#| fig-alt: "A line"\n# may vary: it does\nplot()', 'x']
     assert made[0].metadata['tags'] == ['slow']
+
+
+def test_indented_code_is_fenced():
+    made = texts(processed(new_markdown_cell('So:\n\n    x = 1\n\n    y = x\n\nOr:\n\n    make docs\n\n- one\n\n      kept\n\nEnd.')))
+    assert made == ['So:\n\n```python\nx = 1\n\ny = x\n```\n\nOr:\n\n```text\nmake docs\n```\n\n- one\n\n      kept\n\nEnd.']
 
 
 def test_figures_reach_the_page():
@@ -191,15 +195,16 @@ def test_reference_has_everything(entries, module, name):
     if not callable(o): return
     assert inspect.getdoc(o) in text.replace('\n\n', '\n\n') and len(inspect.getdoc(o)) > 15
     if isinstance(o, type) and issubclass(o, BaseException): return # raised, not called
-    methods = [f for m, f in vars(o).items() if inspect.isfunction(f) and not m.startswith('_')] if isinstance(o, type) else []
-    for f in [o, *methods]:
+    methods = {m: f for m, f in vars(o).items() if inspect.isfunction(f) and not m.startswith('_')} if isinstance(o, type) else {}
+    methods = {m: f for m, f in methods.items() if f.__doc__ or not any(hasattr(base, m) for base in o.__bases__)} # else the base class tells
+    for f in [o, *methods.values()]:
         for p in inspect.signature(f).parameters.values():
             if p.name == 'self': continue
             assert re.search(rf'^- `\**{p.name}`', text, re.M), f'{p.name} is not explained'
             assert f'{p.name}: {p.annotation}' in text or not isinstance(p.annotation, str) or 'ForwardRef' in str(p.annotation)
         kinds = [p.kind for p in inspect.signature(f).parameters.values()]
         if inspect.Parameter.KEYWORD_ONLY in kinds and inspect.Parameter.VAR_POSITIONAL not in kinds: assert re.search(r'\(\*, |, \*, |\n    \*,', text)
-    for f in methods: assert f'`{name}.{f.__name__}`' in text
+    for m, f in methods.items(): assert f'`{name}.{m}`' in text and f.__doc__, f'{name}.{m} says not what it does'
 
 
 def test_reference_signatures_are_python(entries):
@@ -209,8 +214,9 @@ def test_reference_signatures_are_python(entries):
 
 
 def test_parameters_have_comments(entries):
-    "Every parameter of a public function says what it is."
-    bare = [f'{full}: {line}' for full, text in entries.items() for line in re.findall(r'^- `[^*].*$', text, re.M) if ': ' not in line.split('`', 2)[2]]
+    "Every parameter of a public function or class says what it is."
+    own = {full: re.findall(r'^- `(\w+)`(.*)$', text.partition('\n#### ')[0], re.M) for full, text in entries.items()}
+    bare = [f'{full}: {name}' for full, found in own.items() for name, rest in found if '): ' not in rest and not rest.startswith(': ')]
     assert not bare
 
 
