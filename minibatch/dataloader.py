@@ -13,8 +13,8 @@ from torch.utils import data
 from .checks import check_choice, check_int
 
 # %% auto #0
-__all__ = ['AT_ONCE', 'WORKERS', 'Dataset', 'check_generator', 'RandomSampler', 'check_again', 'BatchSampler', 'collate',
-           'check_dataset', 'DataLoader', 'get_dls']
+__all__ = ['Dataset', 'check_generator', 'RandomSampler', 'check_again', 'BatchSampler', 'collate', 'check_dataset', 'DataLoader',
+           'get_dls']
 
 # %% ../nbs/08_dataloader.ipynb #b1269cbc
 class Dataset(data.Dataset):
@@ -165,7 +165,7 @@ class DataLoader:
         check_generator(generator)
         check_choice([None, False, True], shuffle=shuffle)
         for name, value in dict(num_workers=num_workers, pin_memory=pin_memory, **workers).items():
-            if name not in WORKERS: raise TypeError(f'DataLoader has no argument {name}.')
+            if name not in _WORKERS: raise TypeError(f'DataLoader has no argument {name}.')
             if value: raise ValueError(f'{name} is {value!r}: this loader works in one process, without '
                                        'pinned memory. Use torch.utils.data.DataLoader.')
         if batch_sampler is None:
@@ -179,7 +179,7 @@ class DataLoader:
         check_again(batch_sampler=batch_sampler)
         self.dataset, self.batch_sampler, self.generator = dataset, batch_sampler, generator
         self.sampler, self.collate_fn = sampler, collate_fn or collate
-        at_once = collate_fn is None and isinstance(dataset, AT_ONCE)
+        at_once = collate_fn is None and isinstance(dataset, _AT_ONCE)
         self.fetch = self.all_rows if at_once else self.row_by_row
 
     def all_rows(self, rows): # of tensors, with one index
@@ -196,8 +196,8 @@ class DataLoader:
         torch.empty((), dtype=torch.int64).random_(generator=self.generator)
         return map(self.fetch, self.batch_sampler)
 
-AT_ONCE = Dataset, data.TensorDataset, Tensor, np.ndarray
-WORKERS = ('num_workers', 'pin_memory', 'timeout', 'worker_init_fn', 'multiprocessing_context',
+_AT_ONCE = Dataset, data.TensorDataset, Tensor, np.ndarray
+_WORKERS = ('num_workers', 'pin_memory', 'timeout', 'worker_init_fn', 'multiprocessing_context',
            'prefetch_factor', 'persistent_workers', 'pin_memory_device', 'in_order')
 
 # %% ../nbs/08_dataloader.ipynb #acb82702

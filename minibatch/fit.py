@@ -24,9 +24,9 @@ from .dataloader import check_again
 from .optim import check_state
 
 # %% auto #0
-__all__ = ['RESERVED', 'FORMAT', 'SEAL', 'PARTS', 'RUN', 'correct', 'to_device', 'bare', 'evaluate', 'Run', 'Callback',
-           'PrintRows', 'random_state', 'set_random_state', 'fit', 'whole_file', 'plain', 'save_checkpoint',
-           'finished_epochs', 'load_checkpoint', 'Checkpoint', 'plot_history']
+__all__ = ['RESERVED', 'FORMAT', 'SEAL', 'correct', 'to_device', 'bare', 'evaluate', 'Run', 'Callback', 'PrintRows',
+           'random_state', 'set_random_state', 'fit', 'whole_file', 'plain', 'save_checkpoint', 'finished_epochs',
+           'load_checkpoint', 'Checkpoint', 'plot_history']
 
 # %% ../nbs/09_fit.ipynb #5810a53b
 def correct(preds:Tensor, # Scores, shape (..., classes)
@@ -93,6 +93,8 @@ def evaluate(model:nn.Module,
              metrics:Mapping|None=None, # By name: functions of predictions and targets
             ) -> dict[str, float]: # 'loss' and each metric, means over all rows
     """Measure `model` on every row of `dl`, and leave each layer in the mode it was in.
+
+    A wrapping is left out: what `torch.compile` was given is called, not what it has compiled.
 
     Raises `ValueError` if there is no row, and `TypeError` if a batch is no pair of tensors."""
     functions = {'loss': loss_func, **(metrics or {})}
@@ -361,7 +363,7 @@ def fit(epochs:int, # Times to go through the training rows
         accumulate:int=1, # How many batches make a step
         clip:float|None=None, # The longest gradient to step by
         autocast:torch.dtype|None=None, # Compute in this type: torch.bfloat16 or torch.float16
-        callbacks=(), # Instances of Callback, such as Checkpoint, called in this order
+        callbacks=(), # Instances of Callback, such as Checkpoint, in this order (before_fit: in reverse)
         progress:bool|str=True, # Print a line an epoch? ('bar': show only a progress bar)
        ) -> pd.DataFrame: # By epoch: train_loss, valid_loss, each metric, lr (at its start), seconds
     """Train `model` and measure it after each epoch.
@@ -478,8 +480,9 @@ def save_checkpoint(path, # The file to write
                    opt_type=type(opt).__name__, history=list(history), settings=settings or {},
                    scheduler=scheduler and scheduler.state_dict(), scaler=scaler and scaler.state_dict(),
                    random=random_state(loaders), run=run)
-    content |= {name: plain(value, name) for name, value in content.items() if name != 'model'}
-    plain(content['model'], 'model')
+    versions = getattr(content['model'], '_metadata', None) # of the layers, which load_state_dict asks for
+    content = {name: plain(value, name) for name, value in content.items()}
+    if versions is not None: content['model']._metadata = versions
     with whole_file(path) as f:
         torch.save(content, f)
         size = f.tell()
@@ -507,9 +510,9 @@ def _load_sealed(f, path):
         return None
 
 # %% ../nbs/09_fit.ipynb #2245045b
-PARTS = dict(format=str, model=dict, opt=dict, opt_type=str, history=list, settings=dict,
+_PARTS = dict(format=str, model=dict, opt=dict, opt_type=str, history=list, settings=dict,
              scheduler=(dict, type(None)), scaler=(dict, type(None)), random=dict, run=(dict, type(None)))
-RUN = dict(epoch=int, batch=int, step=int, total=float, n=float, lr=float, seconds=float, stop=bool,
+_RUN = dict(epoch=int, batch=int, step=int, total=float, n=float, lr=float, seconds=float, stop=bool,
            start=(dict, type(None)), callbacks=list)
 
 def _is_random_state(state) -> bool:
@@ -526,13 +529,13 @@ def _is_whole(content) -> bool:
     "Is this what `save_checkpoint` writes, each part of its type, and epochs 1, 2, 3 and so on?"
     def fits(part, types): return isinstance(part, dict) and part.keys() == types.keys() and all(
         isinstance(part[name], t) for name, t in types.items())
-    if not fits(content, PARTS) or not _is_random_state(content['random']): return False
+    if not fits(content, _PARTS) or not _is_random_state(content['random']): return False
     rows, run = content['history'], content['run']
     def numbers(row): return isinstance(row, dict) and all(isinstance(v, (int, float)) for v in row.values())
     if not all(map(numbers, rows)): return False
     if [row.get('epoch') for row in rows] != [*range(1, len(rows) + 1)]: return False
     if run is None: return True
-    return fits(run, RUN) and (run['start'] is None or _is_random_state(run['start']))
+    return fits(run, _RUN) and (run['start'] is None or _is_random_state(run['start']))
 
 # %% ../nbs/09_fit.ipynb #2810e568
 def _read_checkpoint(path) -> dict:
@@ -559,7 +562,9 @@ def _check_fits(content:dict, path, model, opt, scheduler, scaler, loaders):
     "Raise `ValueError` unless a checkpoint's content belongs to objects like these."
     def kinds(state): return {name: f'{tuple(t.shape)} {t.dtype}' if isinstance(t, Tensor) else kind(t)
                               for name, t in state.items()}
-    saved, own = kinds(content['model']), kinds(model.state_dict())
+    try: own = kinds(plain(model.state_dict(), 'the model')) # as it would be saved
+    except TypeError as e: raise ValueError(f'{path} cannot be compared: {e}') from None
+    saved = kinds(content['model'])
     for name in [*own, *saved]:
         if own.get(name) != saved.get(name):
             raise ValueError(f'{path} is of another model: {name} is {saved.get(name, "missing")} '
@@ -634,7 +639,9 @@ def _settings(run:Run) -> dict:
 class Checkpoint(Callback):
     """Save a run of `fit` to a file after each epoch, and go on from it; the last of the callbacks.
 
-    Where several processes train one model, the first saves, and all go on with its random numbers."""
+    Where several processes train one model, the first saves, and all go on with its random numbers.
+    Of a schedule the name is compared: all lambdas have the same one, `<lambda>`, so write `def` if a
+    changed schedule is to be noticed."""
     def __init__(self,
                  path, # The file
                  *,
@@ -665,12 +672,13 @@ class Checkpoint(Callback):
                              'the others have noted.')
         self.settings = plain({**_settings(run), **self.given}, 'settings')
         if _lead(run.model): self.check()
-        plain([run.opt.state_dict(), self.position(run)], 'the run') # can it be kept?
+        plain([bare(run.model).state_dict(), run.opt.state_dict(), self.position(run)],
+              'the run') # can it be kept?
         if os.path.lexists(self.path): self.go_on(run, _read_checkpoint(self.path))
 
     def position(self, run:Run) -> dict:
         "How far `run` is."
-        kept = {name: getattr(run, name) for name in RUN if name != 'callbacks'}
+        kept = {name: getattr(run, name) for name in _RUN if name != 'callbacks'}
         if run.batch: kept['seconds'] = time.perf_counter() - run.began
         kept |= dict(zip(('total', 'n'), _sum(run.model, [run.total, float(run.n)]))) # of all processes
         states = [callback.state_dict() for callback in run.callbacks]

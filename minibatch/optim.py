@@ -9,7 +9,7 @@ from torch import Tensor
 from .checks import check_choice, check_number
 
 # %% auto #0
-__all__ = ['BUFFERS', 'sgd_step', 'check_state', 'Optimizer', 'SGD', 'adamw_step', 'AdamW']
+__all__ = ['sgd_step', 'check_state', 'Optimizer', 'SGD', 'adamw_step', 'AdamW']
 
 # %% ../nbs/07_optim.ipynb #f94c3df9
 def sgd_step(p:Tensor, # The parameter, stepped in place
@@ -34,7 +34,7 @@ def sgd_step(p:Tensor, # The parameter, stepped in place
     p.add_(grad, alpha=-lr)
 
 # %% ../nbs/07_optim.ipynb #60ceaf7e
-BUFFERS = 'momentum_buffer', 'exp_avg', 'exp_avg_sq', 'max_exp_avg_sq' # shaped like the parameter
+_BUFFERS = 'momentum_buffer', 'exp_avg', 'exp_avg_sq', 'max_exp_avg_sq' # shaped like the parameter
 
 def check_state(opt:torch.optim.Optimizer, # Ours, or one of PyTorch's
                 state_dict:dict, # What its `state_dict` has once returned
@@ -47,7 +47,7 @@ def check_state(opt:torch.optim.Optimizer, # Ours, or one of PyTorch's
     params = dict(zip(*([p for g in groups for p in g['params']] for groups in (saved, own))))
     for i, state in state_dict['state'].items():
         if i not in params: raise ValueError(f'state_dict has a parameter {i}, which no group has.')
-        for name in BUFFERS:
+        for name in _BUFFERS:
             if (b := state.get(name)) is not None and b.shape != params[i].shape:
                 raise ValueError(f'state_dict has a {name} of shape {tuple(b.shape)} for parameter '
                                  f'{i}: expected {tuple(params[i].shape)}.')

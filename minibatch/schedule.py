@@ -45,7 +45,11 @@ class Sweep(NamedTuple):
     losses:list
 
     def smooth(self) -> torch.Tensor: # One number for each step
-        "Each loss averaged with its neighbours, a tenth of all steps together."
+        "Averages of a tenth of all steps; raise `ValueError` unless 3 or more losses, and all, are finite."
+        finite = sum(map(math.isfinite, self.losses))
+        if finite < 3 or finite < len(self.losses):
+            raise ValueError(f'{finite} of {len(self.losses)} losses are finite: expected all, and 3 or '
+                             'more. Look for nan or inf in the inputs, or sweep from a lower rate.')
         k = max(1, len(self.losses) // 20)
         padded = nn.functional.pad(torch.tensor(self.losses)[None, None], (k, k), mode='replicate')
         return nn.functional.avg_pool1d(padded, 2*k + 1, 1)[0, 0]
@@ -79,7 +83,8 @@ def lr_sweep(model:nn.Module,
             ) -> Sweep: # It ends early where the loss has exploded
     """Train `steps` steps with a growing learning rate, and put everything back.
 
-    Raises `ValueError` if an argument does not fit. The learning rate range test, Smith 2015."""
+    Raises `ValueError` if an argument does not fit, and `FloatingPointError` if no loss is finite,
+    when all is back in its place. The learning rate range test, Smith 2015."""
     check_number(above=0, low=low, high=high)
     check_int(20, steps=steps)
     if low >= high: raise ValueError(f'low is {low} and high {high}: expected low to be less.')
@@ -103,6 +108,9 @@ def lr_sweep(model:nn.Module,
         for part, state in zip((model, opt), states): part.load_state_dict(state)
         set_random_state(random, [train_dl])
         model.train(training)
+    if not sweep.losses:
+        raise FloatingPointError(f'the first loss is {loss.item()}: expected a finite one. Look for '
+                                 'nan or inf in the inputs and the parameters.')
     return sweep
 
 # %% ../nbs/10_schedule.ipynb #4f6a0918
@@ -122,7 +130,9 @@ class EachEpoch(Callback):
 
 # %% ../nbs/10_schedule.ipynb #175aef90
 class KeepBest(Callback):
-    "Put the parameters of the best epoch back at the end; with `patience`, end when nothing better comes."
+    """Put the parameters of the best epoch back at the end; with `patience`, end when nothing better comes.
+
+    A `Checkpoint` saves before that: the model in its file is that of the last epoch, not of the best."""
     def __init__(self,
                  column:str='valid_loss', # What to judge by: a column of the history
                  *,
