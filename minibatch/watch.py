@@ -1109,7 +1109,7 @@ class Watch:
         if error is not None: error.findings = self.findings
 
     def __str__(self):
-        head = f'{len(self.findings)} findings in {self.t} steps' if self.findings else f'Nothing was found in {self.t} steps'
+        head = f'{len(self.findings)} finding{"s" * (len(self.findings) != 1)} in {self.t} steps' if self.findings else f'Nothing was found in {self.t} steps'
         return '\n'.join([head + (f'; {len(self.trouble)} of the checks failed' if self.trouble else '') + '.', *map(str, self.findings)])
 
     def _repr_html_(self):
