@@ -40,14 +40,14 @@ def imports(tree:ast.AST, package:str='') -> dict[str, str]: # {name: what it is
     return names
 
 
-def definitions(tree:ast.Module) -> list[str]:
-    "The public names that the top level of a module or cell defines."
+def definitions(tree:ast.Module, private:bool=False) -> list[str]:
+    "The names that the top level of a module or cell defines; `private` ones too?"
     names = []
     for node in tree.body:
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)): names.append(node.name)
         targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
         names += [t.id for target in targets for t in ast.walk(target) if isinstance(t, ast.Name)]
-    return [name for name in names if not name.startswith('_')]
+    return [name for name in names if private or not name.startswith('_')]
 
 
 @lru_cache(None)

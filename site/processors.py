@@ -14,7 +14,7 @@ from nbdev.process import Processor
 
 from links import Names, definitions, ours
 
-PRIVATE = 'hide', 'default_exp', 'export', 'exporti' # nbdev's directives for cells that a page does not show
+EXPORTED = 'export', 'exporti' # nbdev's directives for code of the package that is not part of the story
 DIRECTIVE = re.compile(r'^[ \t]*#[ \t]*\|[ \t]*(\S.*?)[ \t]*$\n?', re.M)
 ANSWER = re.compile(r'<summary>\s*Answer\b[^<]*</summary>')
 FIGURE = re.compile(r'^(</?mb-[a-z][^>]*>)[ \t]*$', re.M)
@@ -28,11 +28,6 @@ def raw(html): return f'```{{=html}}\n{html}\n```' # for Pandoc, which would put
 
 
 def lines(cell): return [line for line in cell.source.splitlines() if line.strip()]
-
-
-def names_of(cell) -> list[str]:
-    "What an exported cell defines."
-    return definitions(ast.parse(cell.source)) if 'exports' in cell.get('directives_', {}) else []
 
 
 def imports_only(body) -> bool:
@@ -99,12 +94,11 @@ class LinkNames(Processor):
 
 
 class Hide(Processor):
-    "Leave out what a page does not show. Imports it does show, exported or not."
+    "Leave out what a page does not show."
     def cell(self, cell):
         if cell.cell_type != 'code': return
-        d = cell.directives_.keys()
-        shown = not d & set(PRIVATE) or 'hide' not in d and only_imports(cell)
-        if not shown or cell.directives_.get('include:') == ['false'] or cell.source.startswith('show_doc('): del cell['source']
+        hidden = cell.directives_.keys() & {'hide', 'default_exp'} or cell.directives_.get('include:') == ['false']
+        if hidden or re.match(r'show_doc\(|_all_ *=|__all__ *=', cell.source): del cell['source']
 
 
 class FoldAnswers(Processor):
@@ -124,34 +118,34 @@ class FoldAnswers(Processor):
         self.nb.cells = out + [closing] * (closing is not None)
 
 
-class FoldImports(Processor):
-    "Fold imports that stand together, if they are long."
+class FoldCode(Processor):
+    "Fold what is not part of the story but is needed to run it: imports that are long, and helpers. Give what is exported a place for links."
     def begin(self):
-        out, group, inside = [], [], False
+        out, group, kind, inside = [], [], None, False
         for cell in [*self.nb.cells, None]: # None: the end
-            if cell and cell.cell_type == 'code' and not inside and only_imports(cell):
-                group.append(cell)
-                continue
-            if sum(len(lines(c)) for c in group) > LONG:
-                group = [markdown('<details><summary>Imports, to run first</summary>'), *group, markdown('</details>')]
-            out, group = out + group, []
+            before, kind = kind, None if cell is None or inside else self.kind(cell)
+            if kind != before and group: out, group = out + self.fold(before, group), []
             if cell is None: break
             if cell.cell_type == 'markdown': inside = cell.source.rfind('<details') > cell.source.rfind('</details')
-            out.append(cell)
+            if kind: group.append(cell)
+            else: out += [*self.places([cell]), cell]
         self.nb.cells = out
 
+    def kind(self, cell):
+        if cell.cell_type != 'code': return None
+        return 'imports' if only_imports(cell) else 'helpers' if cell.directives_.keys() & set(EXPORTED) else None
 
-class Anchors(Processor):
-    "Before a cell that is exported, a place for links to what it defines."
-    def begin(self):
-        out = []
-        for cell in self.nb.cells:
-            if cell.cell_type == 'code' and self.nb.module_:
-                places = [ours(f'{self.nb.module_}.{name}') for name in names_of(cell)]
-                anchors = [f'<div id="{place.split("#")[1]}" class="place"></div>' for place in places if place]
-                if anchors: out.append(markdown('\n'.join(anchors)))
-            out.append(cell)
-        self.nb.cells = out
+    def fold(self, kind, cells):
+        if kind == 'imports' and sum(len(lines(c)) for c in cells) <= LONG: return cells
+        names = [name for cell in cells for name in definitions(ast.parse(cell.source), private=True)]
+        title = 'Imports, to run first' if kind == 'imports' else f'Behind the scenes: <code>{", ".join(names)}</code>'
+        return [*self.places(cells), markdown(f'<details><summary>{title}</summary>'), *cells, markdown('</details>')]
+
+    def places(self, cells):
+        names = [name for cell in cells if cell.cell_type == 'code' and self.nb.module_ and cell.directives_.keys() & {*EXPORTED, 'exports'}
+                 for name in definitions(ast.parse(cell.source))]
+        found = [place.split('#')[1] for place in (ours(f'{self.nb.module_}.{name}') for name in names) if place]
+        return [markdown('\n'.join(f'<div id="{place}" class="place"></div>' for place in found))] if found else []
 
 
 class Figures(Processor):

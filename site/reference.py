@@ -79,7 +79,7 @@ def comments_of(f) -> dict[str, str]:
 def described(f) -> list[str]:
     "Lines for the parameters and the result of `f`."
     try: sig, comments = own_signature(f), comments_of(f)
-    except (TypeError, ValueError): return []
+    except (OSError, TypeError, ValueError): return [] # made by a machine, without a source
     lines = []
     for name, p in sig.parameters.items():
         facts = [f'`{text_of(p.annotation)}`'] if text_of(p.annotation) else []

@@ -91,7 +91,7 @@ def test_imports_are_shown():
     few = processed(new_code_cell('#| export\nimport os\nimport sys'), new_code_cell('#| hide\nimport json'), new_code_cell('os'))
     assert texts(few) == ['import os\nimport sys', 'os']
     perhaps = 'import os\ntry: import fcntl\nexcept ImportError: fcntl = None'
-    assert texts(processed(new_code_cell(f'#| export\n{perhaps}'), new_code_cell('#| export\nimport os\nx = os.sep'))) == [perhaps]
+    assert texts(processed(new_code_cell(f'#| export\n{perhaps}'))) == [perhaps]
     many = processed(new_code_cell('#| export\nimport os\nimport sys'), new_code_cell('import a\nimport b\nfrom c import d'), new_code_cell('os'))
     assert texts(many) == ['<details><summary>Imports, to run first</summary>', 'import os\nimport sys', 'import a\nimport b\nfrom c import d', '</details>', 'os']
     answer = new_markdown_cell('<details><summary>Answer</summary>\n\nYes.\n\n</details>')
@@ -100,8 +100,13 @@ def test_imports_are_shown():
 
 
 def test_what_is_hidden_stays_hidden():
-    assert texts(processed(new_code_cell('#| export\nx = 1'), new_code_cell('#| hide\nx'), new_code_cell('show_doc(x)'),
+    assert texts(processed(new_code_cell('#| export\n#| hide\nx = 1'), new_code_cell('#| hide\nx'), new_code_cell("#| export\n_all_ = ['x']"), new_code_cell('show_doc(x)'),
                            new_code_cell('#| include: false\ny'), new_code_cell('x'))) == ['x']
+
+
+def test_helpers_are_folded():
+    made = processed(new_code_cell('#| export\ndef _f(): pass'), new_code_cell('#| exporti\ng = 1'), new_code_cell('#| exports\ndef h(): pass'), new_code_cell('h'))
+    assert texts(made) == ['<details><summary>Behind the scenes: <code>_f, g</code></summary>', 'def _f(): pass', 'g = 1', '</details>', 'def h(): pass', 'h']
 
 
 def test_directives_are_not_printed():
