@@ -83,7 +83,7 @@ def test_types_under_autocast(types, short_products, monkeypatch):
 
 
 def test_sure_row():
-    "https://github.com/pytorch/pytorch/issues: the loss of a sure row is not 0, nor is its gradient."
+    "The loss of a sure row is not 0, nor is its gradient."
     x, w = torch.tensor([[1.]], requires_grad=True), torch.tensor([[20.], [0.], [-1.]], requires_grad=True)
     loss = linear_cross_entropy(x, w, torch.tensor([0]))
     loss.backward()
