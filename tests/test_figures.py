@@ -17,6 +17,7 @@ from minibatch.optim import SGD
 from minibatch.softmax import softmax
 from minibatch.training import accuracy, train
 
+pytestmark = [pytest.mark.slow, pytest.mark.elsewhere]  # they need a browser, and one of them the site
 FOLDER = ROOT/'nbs'/'figures'
 MODULES = sorted(FOLDER.glob('*.js'))
 FIGURES = sorted(p.stem for p in MODULES if f"define('{p.stem}'" in p.read_text(encoding='utf-8'))
