@@ -29,6 +29,7 @@ def test_the_corpus_is_large_enough():
     assert sum(bool(loop.report) for loop in WRONG.values()) >= 40 and len(RIGHT) >= 30
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', WRONG)
 def test_wrong_loops_are_noticed_and_unchanged(name):
     seen, result = watched(WRONG[name], True)
@@ -36,12 +37,14 @@ def test_wrong_loops_are_noticed_and_unchanged(name):
     assert same(result, plain(WRONG[name], True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', WRONG)
 def test_right_twins_are_left_alone(name):
     seen, result = watched(WRONG[name], False)
     assert not [f for f in seen.findings if f.severity == 'wrong'] and len(seen.findings) <= 1 and not seen.trouble
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', RIGHT)
 def test_right_loops_are_left_alone_and_unchanged(name):
     seen, result = watched(RIGHT[name])
