@@ -47,13 +47,13 @@ def browser():
 
 @contextlib.contextmanager
 def opener(browser, address):
-    "A function that opens a page of the site in a window of its own; what it does wrong collects in `page.problems`."
-    contexts = []
+    "A function that opens a page of the site in a window of its own, or in `window`; what it does wrong collects in `page.problems`."
+    opened = []
 
-    def open_page(name, **options):
-        context = browser.new_context(**options)
-        contexts.append(context)
-        page = context.new_page()
+    def open_page(name, window=None, **options):
+        if window is None: opened.append(browser.new_context(**options))
+        page = (window or opened[-1]).new_page()
+        opened.append(page)
         page.problems = []
         page.on('console', lambda m: page.problems.append(m.text) if m.type == 'error' else None)
         page.on('pageerror', lambda e: page.problems.append(str(e)))
@@ -64,7 +64,7 @@ def opener(browser, address):
         return page
 
     yield open_page
-    for context in contexts: context.close()
+    for thing in reversed(opened): thing.close()
 
 
 @pytest.fixture
@@ -72,11 +72,19 @@ def open_page(browser, address):
     with opener(browser, address) as open_page: yield open_page
 
 
+@pytest.fixture(scope='module')
+def window(browser):
+    "A window that keeps what the pages share."
+    context = browser.new_context(color_scheme='light')
+    yield context
+    context.close()
+
+
 @pytest.fixture(scope='module', params=PAGES)
-def page(request, browser, address):
+def page(request, browser, address, window):
     "Each page once, in the light theme, for all the tests that look at every page; the last of them change it."
     with opener(browser, address) as open_page:
-        page = open_page(request.param, color_scheme='light')
+        page = open_page(request.param, window)
         page.name = request.param
         if 'figures/load.js' in page.content(): page.wait_for_load_state('networkidle')
         yield page
