@@ -16,10 +16,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.data import DataLoader, RandomSampler
 
 # %% auto #0
-__all__ = ['LINEAR', 'SQUARE', 'SHAPE', 'LOGS', 'BOUNDS', 'CHECKS', 'PAIRED', 'LOSSES', 'FOLLOW', 'EQUAL', 'Finding', 'Check',
-           'Scores', 'Clamped', 'Targets', 'Broadcast', 'Reached', 'Effect', 'Untrained', 'Cleared', 'Scaled', 'Rate',
-           'Alike', 'Finite', 'Inputs', 'Order', 'Leak', 'Modes', 'Kept', 'Level', 'Sight', 'Axes', 'Watch', 'watch',
-           'minibatch_watch']
+__all__ = ['Finding', 'watch', 'minibatch_watch']
 
 # %% ../nbs/13_watch.ipynb #watch0015
 class Finding(NamedTuple):
