@@ -78,8 +78,10 @@ def _until(x, y, x_valid, y_valid, bs, lr, seed, target, nh, max_epochs) -> tupl
     return math.inf, math.inf, math.inf
 
 # %% ../nbs/15_batch_size.ipynb #5d238f9c
-def sweep(x:Tensor, y:Tensor, # Training rows
-          x_valid:Tensor, y_valid:Tensor, # Validation rows
+def sweep(x:Tensor, # Training rows, shape (n, inputs)
+          y:Tensor, # Their classes, shape (n,)
+          x_valid:Tensor, # Validation rows
+          y_valid:Tensor, # Their classes
           *,
           sizes, # Batch sizes to try
           lrs, # Learning rates to try for each

@@ -281,7 +281,8 @@ def plot_bench(table:pd.DataFrame, # What summarize returns
 SIZES = dict(bs=[10, 20, 50, 100, 200, 500, 1000], nh=[10, 50, 100, 200, 500],
              rows=[1000, 5000, 20_000, 50_000])
 
-def bench_sweep(x:Tensor, y:Tensor, # The rows to take from
+def bench_sweep(x:Tensor, # The rows to take from
+                y:Tensor, # Their classes
                 *,
                 sizes:dict|None=None, # Values of bs, nh and rows (None: SIZES)
                 rounds:int=3, # How often each is timed
@@ -313,7 +314,8 @@ def plot_sweep(table:pd.DataFrame, # What bench_sweep returns
     return fig
 
 # %% ../nbs/98_bench.ipynb #12702770
-def halves(n:int) -> tuple[Tensor, Tensor]:
+def halves(n:int, # How many rows
+          ) -> tuple[Tensor, Tensor]:
     "The numbers of `n` rows in two halves, drawn once and for all: one to choose by, one to be judged by."
     return torch.randperm(n, generator=torch.Generator().manual_seed(0)).chunk(2)
 
@@ -404,7 +406,11 @@ if hasattr(F, 'linear_cross_entropy'):
                "PyTorch's own, chunks of 256": functools.partial(_torchs, batch_chunk_size=256)}
 
 # %% ../nbs/98_bench.ipynb #4e8867fd
-def loss_inputs(rows:int, classes:int, features:int, dtype:torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+def loss_inputs(rows:int, # How many rows
+                classes:int, # How many classes
+                features:int, # How many features each row has
+                dtype:torch.dtype, # Of features and weights
+               ) -> tuple[Tensor, Tensor, Tensor]:
     "Features (rows, features), weights (classes, features) and a class for each row, for a loss."
     torch.manual_seed(1)
     x, w = torch.randn(rows, features), torch.randn(classes, features) * 0.05
@@ -419,7 +425,9 @@ def _loss_memory(name, *sizes) -> float:
     return extra_memory(setup, 'f(*args)')
 
 # %% ../nbs/98_bench.ipynb #f4341031
-def bench_loss(rows:int=2048, classes:int=32_000, features:int=512, # Sizes
+def bench_loss(rows:int=2048, # How many rows
+               classes:int=32_000, # How many classes
+               features:int=512, # How many features each row has
                dtype:torch.dtype=torch.float32, # torch.float32 or torch.bfloat16
                *,
                rounds:int=5, # How often each is timed

@@ -50,7 +50,8 @@ def check_choice(choices, # The values allowed, in the order to name them
             raise ValueError(f'{name} is {value!r}: expected {expected}.')
 
 # %% ../nbs/91_checks.ipynb #e2796aae
-def kind(value) -> str: # 'torch.float32' for such a tensor, 'list' for a list
+def kind(value, # Anything
+        ) -> str: # 'torch.float32' for such a tensor, 'list' for a list
     "The type of a value, for a message: of a tensor its dtype."
     return str(value.dtype) if isinstance(value, Tensor) else type(value).__name__
 

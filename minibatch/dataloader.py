@@ -41,7 +41,8 @@ class Dataset(data.Dataset):
                      for t in self.tensors) # of an array, a copy of these rows and no others
 
 # %% ../nbs/08_dataloader.ipynb #0fd72186
-def check_generator(generator):
+def check_generator(generator, # What should be one
+                   ):
     "Raise `TypeError` unless it is None or a generator of random numbers."
     if generator is not None and not isinstance(generator, torch.Generator):
         raise TypeError(f'generator is {generator!r}: expected a torch.Generator, such as '
@@ -132,7 +133,8 @@ def collate(rows:list, # Tensors, arrays, numbers or strings, or tuples or dicti
     return torch.stack(rows)
 
 # %% ../nbs/08_dataloader.ipynb #ef3b7e6a
-def check_dataset(dataset):
+def check_dataset(dataset, # What should be one
+                 ):
     "Raise `TypeError` unless `dataset` has a length and rows by number."
     if isinstance(dataset, tuple) and any(isinstance(t, (Tensor, np.ndarray)) for t in dataset):
         raise TypeError('dataset is a tuple of tensors, whose rows these would be: expected '
@@ -182,12 +184,15 @@ class DataLoader:
         at_once = collate_fn is None and isinstance(dataset, _AT_ONCE)
         self.fetch = self.all_rows if at_once else self.row_by_row
 
-    def all_rows(self, rows): # of tensors, with one index
+    def all_rows(self, rows):
+        "The rows of a batch of tensors, with one index."
         rows = torch.as_tensor(rows)
         if isinstance(self.dataset, np.ndarray): return torch.from_numpy(self.dataset[rows.numpy()])
         return self.dataset[rows]
 
-    def row_by_row(self, rows): return self.collate_fn([self.dataset[int(i)] for i in rows])
+    def row_by_row(self, rows):
+        "The rows of a batch one by one, collated."
+        return self.collate_fn([self.dataset[int(i)] for i in rows])
 
     def __len__(self): return len(self.batch_sampler)
 

@@ -84,7 +84,11 @@ class DataParallel(DistributedDataParallel):
 # %% ../nbs/16_distributed.ipynb #733bf1d8
 class Workers:
     "The processes that train one model together, seen from one of them; or that one alone."
-    def __init__(self, rank:int=0, size:int=1, device='cpu'):
+    def __init__(self,
+                 rank:int=0, # The number of this worker, from 0
+                 size:int=1, # How many workers there are
+                 device='cpu', # Where this one computes
+                ):
         self.rank, self.size, self.device = rank, size, torch.device(device)
 
     @property
@@ -187,6 +191,7 @@ def leave():
     "End the connections to other workers, if any; they notice at once."
     if dist.is_initialized(): dist.destroy_process_group()
 
-def lost(e:Exception) -> bool:
+def lost(e:Exception, # What was raised
+        ) -> bool:
     "Is this what PyTorch raises where another worker has ended, or been silent for too long?"
     return isinstance(e, dist.DistError) or 'gloo' in str(e)

@@ -68,7 +68,8 @@ def _pairs(dl, model):
         yield to_device(batch, device)
 
 # %% ../nbs/09_fit.ipynb #7893a9bd
-def bare(model:nn.Module) -> nn.Module: # The model without a wrapping
+def bare(model:nn.Module, # Wrapped or not
+        ) -> nn.Module: # The model without a wrapping
     "What `torch.compile` or `DistributedDataParallel` was given."
     while inner := getattr(model, '_orig_mod', None) or (
             model.module if isinstance(model, DistributedDataParallel) else None): model = inner
@@ -87,7 +88,7 @@ def _lead(model) -> bool:
     return not isinstance(model, DistributedDataParallel) or dist.get_rank(model.process_group) == 0
 
 # %% ../nbs/09_fit.ipynb #99cc8fc5
-def evaluate(model:nn.Module,
+def evaluate(model:nn.Module, # Measured in eval mode, then put back
              dl, # Batches (inputs, targets), for example from a DataLoader
              loss_func, # From predictions and targets to their mean loss
              metrics:Mapping|None=None, # By name: functions of predictions and targets
@@ -120,20 +121,20 @@ def evaluate(model:nn.Module,
 @dataclass
 class Run:
     "A training under way: what `fit` was given, and how far it is."
-    epochs:int
-    model:nn.Module
-    loss_func:object
-    opt:torch.optim.Optimizer
-    train_dl:object
-    valid_dl:object
-    metrics:dict
-    schedule:object
-    accumulate:int
-    clip:float|None
-    autocast:torch.dtype|None
-    callbacks:list
-    progress:bool
-    scaler:object
+    epochs:int # How many there will be
+    model:nn.Module # In training
+    loss_func:object # From predictions and targets to their mean loss
+    opt:torch.optim.Optimizer # Its optimizer
+    train_dl:object # Training batches
+    valid_dl:object # Validation batches
+    metrics:dict # By name: functions of predictions and targets
+    schedule:object # A function of the share done, a scheduler of PyTorch's, or None
+    accumulate:int # How many batches make a step
+    clip:float|None # The longest gradient to step by
+    autocast:torch.dtype|None # The type to compute in
+    callbacks:list # In the order in which they are called
+    progress:bool|str # What is printed
+    scaler:object # A GradScaler, or None
     rates:list[float] # The learning rates before the first step, by group
     epoch:int = 0 # Under way, from 1
     batch:int = 0 # How many batches of it are done
@@ -163,8 +164,12 @@ class Callback:
     def after_step(self, run:Run): "After each step of the optimizer."
     def after_epoch(self, run:Run): "After each epoch, measured and in `run.rows`."
     def after_fit(self, run:Run): "At the end, unless an error has ended it."
-    def state_dict(self) -> dict: return {}
-    def load_state_dict(self, state:dict): pass
+    def state_dict(self) -> dict:
+        "What a checkpoint should keep of it."
+        return {}
+
+    def load_state_dict(self, state:dict):
+        "Take over what a checkpoint kept."
 
 # %% ../nbs/09_fit.ipynb #8797ac53
 class PrintRows(Callback):
@@ -243,14 +248,17 @@ def _generators(loaders) -> list[torch.Generator]:
     found = [getattr(part, 'generator', None) for part in _parts(loaders)]
     return list({id(g): g for g in found if isinstance(g, torch.Generator)}.values())
 
-def random_state(loaders=()) -> dict:
+def random_state(loaders=(), # Whose generators belong to it
+                ) -> dict:
     "The states of all random numbers that a training may draw."
     name, keys, *rest = np.random.get_state()
     return dict(python=random.getstate(), numpy=[name, torch.from_numpy(keys.astype(np.int64)), *rest],
                 torch=torch.get_rng_state(), generators=[g.get_state() for g in _generators(loaders)],
                 cuda=torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [])
 
-def set_random_state(state:dict, loaders=()):
+def set_random_state(state:dict, # What `random_state` returned
+                     loaders=(), # Whose generators belong to it
+                    ):
     "Take over such states, of GPUs if there are as many."
     name, keys, *rest = state['numpy']
     random.setstate(state['python'])
@@ -462,7 +470,7 @@ def _sha256(f, size:int) -> bytes:
 
 # %% ../nbs/09_fit.ipynb #d41caa06
 def save_checkpoint(path, # The file to write
-                    model:nn.Module,
+                    model:nn.Module, # Whose state to keep
                     opt:torch.optim.Optimizer, # Its optimizer, ours or one of PyTorch's
                     history:list|pd.DataFrame=(), # A row for each epoch that is done
                     *,
@@ -704,8 +712,13 @@ class Checkpoint(Callback):
         if not _lead(run.model): run.total, run.n = 0., 0
         run.resumed = content['random'] if run.batch else None
 
-    def scheduler(self, run): return run.schedule if isinstance(run.schedule, LRScheduler) else None
-    def loaders(self, run): return run.train_dl, run.valid_dl
+    def scheduler(self, run):
+        "PyTorch's scheduler, if the run has one."
+        return run.schedule if isinstance(run.schedule, LRScheduler) else None
+
+    def loaders(self, run):
+        "The loaders, whose random states are kept."
+        return run.train_dl, run.valid_dl
 
     def save(self, run:Run):
         "Write the file, in the process that does so."

@@ -14,11 +14,12 @@ from .checks import check_choice, check_floating, check_int, check_labels, check
 from .exact import extra_memory
 
 # %% auto #0
-__all__ = ['NO_SECOND', 'short_products', 'Details', 'linear_cross_entropy', 'LinearCrossEntropyLoss']
+__all__ = ['NO_SECOND', 'Details', 'linear_cross_entropy', 'LinearCrossEntropyLoss']
 
 # %% ../nbs/12_large_vocab.ipynb #ad6969d7
 @functools.lru_cache
-def short_products(dtype:torch.dtype) -> bool: # On the processor that runs this
+def _short_products(dtype:torch.dtype, # float16 or bfloat16
+                  ) -> bool: # On the processor that runs this
     "Is a product of `dtype` faster than one of float32? Measured, once."
     def best(t):
         def seconds():
@@ -70,7 +71,7 @@ class _Scores:
         self.w, self.b, self.how, self.wide = w, b, how, _wide(x.dtype, w.dtype)
         self.shift = _must_shift(x, w, b, how)
         same = w.dtype == self.wide
-        self.short = not same and x.dtype == w.dtype and (x.device.type != 'cpu' or short_products(w.dtype))
+        self.short = not same and x.dtype == w.dtype and (x.device.type != 'cpu' or _short_products(w.dtype))
         size = len(w) if same else min(2048 if self.short else 1024, len(w))
         self.tiles = [slice(i, min(i + size, len(w))) for i in range(0, len(w), size)]
         self.direct = same or self.shift

@@ -55,7 +55,10 @@ def check_state(opt:torch.optim.Optimizer, # Ours, or one of PyTorch's
 # %% ../nbs/07_optim.ipynb #6556cd88
 class Optimizer(torch.optim.Optimizer):
     "PyTorch's base class, with checks; a subclass gives `update`, a step of one parameter, and `check`."
-    def __init__(self, params, defaults:dict):
+    def __init__(self,
+                 params, # Parameters, or a list of groups of them
+                 defaults:dict, # The options of groups that have none of their own
+                ):
         params = params if isinstance(params, Tensor) else list(params)
         if isinstance(params, list) and not params:
             raise ValueError('params is an empty list: are the layers of the model in a plain list?')

@@ -41,8 +41,8 @@ def warmup(schedule, # What follows, given its own share from 0 to 1
 # %% ../nbs/10_schedule.ipynb #02d4630f
 class Sweep(NamedTuple):
     "A learning rate for each step, and what the loss was."
-    rates:list
-    losses:list
+    rates:list # The learning rate of each step
+    losses:list # The loss of each step
 
     def smooth(self) -> torch.Tensor: # One number for each step
         "Averages of a tenth of all steps; raise `ValueError` unless 3 or more losses, and all, are finite."
@@ -72,7 +72,7 @@ class Sweep(NamedTuple):
         return ax
 
 # %% ../nbs/10_schedule.ipynb #52a87c7b
-def lr_sweep(model:nn.Module,
+def lr_sweep(model:nn.Module, # Trained, then put back as it was
              loss_func, # From predictions and targets to their mean loss
              opt:torch.optim.Optimizer, # Its optimizer; its learning rates do not matter
              train_dl, # Batches (inputs, targets)

@@ -69,7 +69,7 @@ def test_killed_at_random_moments(tmp_path):
         process = HERE.Process(target=train, args=(file, child))
         process.start()
         assert started.poll(60)
-        process.join(clock.uniform(0, 0.1 + kills/10))  # later and later, so that a slow machine gets to the end
+        process.join(clock.uniform(0, 0.05 + kills/25))  # later and later, so that a slow machine gets to the end
         if process.is_alive(): os.kill(process.pid, signal.SIGKILL)
         process.join()
         assert process.exitcode in (0, -signal.SIGKILL)

@@ -64,7 +64,7 @@ def test_every_option(call):
 @pytest.mark.parametrize('types', list(itertools.product([torch.float32, torch.bfloat16, torch.float16], repeat=2)), ids=str)
 def test_types_under_autocast(types, short_products, monkeypatch):
     "Features and weights of any types; the error is that of rounding the results, whichever type the products have."
-    monkeypatch.setattr(large_vocab, 'short_products', lambda dtype: short_products)
+    monkeypatch.setattr(large_vocab, '_short_products', lambda dtype: short_products)
     torch.manual_seed(1)
     for size in 1, 20:  # with and without subtracting the maximum
         x, w = (torch.randn(200, 32) * size).to(types[0]), (torch.randn(1500, 32) * .3).to(types[1])
