@@ -17,7 +17,7 @@ from minibatch.schedule import EachEpoch, KeepBest, linear
 from torch import nn
 from torch.utils import data
 
-EPOCHS = 6
+EPOCHS = 15
 HERE = multiprocessing.get_context('forkserver')
 HERE.set_forkserver_preload(['torch', 'minibatch.fit'])
 

@@ -42,6 +42,7 @@ def visible_code(name:str) -> list: # One cell per block of code
 
 
 @pytest.mark.slow
+@pytest.mark.elsewhere  # it needs the site
 @pytest.mark.parametrize('name', PAGES)
 def test_visible_code_runs(name, tmp_path):
     cells = visible_code(name)
