@@ -358,7 +358,7 @@ def test_drag_by_mouse_touch_and_key(figure):
     def changes(action):
         before = state()
         action()
-        page.wait_for_function('before => window.state() !== before', arg=before, timeout=3000)
+        page.wait_for_function('before => window.state() !== before', arg=before, timeout=20_000)
     page.evaluate("""() => { window.state = () => { const root = document.querySelector('main > :nth-child(2)').shadowRoot
         return root.querySelector('.says').textContent + [...root.querySelectorAll('output')].map(o => o.textContent).join() } }""")
     def state(): return page.evaluate('window.state()')
