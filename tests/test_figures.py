@@ -354,6 +354,7 @@ def test_question_comes_first(figure):
 def test_drag_by_mouse_touch_and_key(figure):
     "Each changes the sentence, and the screen reader hears it."
     page, target = figure, figure.locator(figure.drag)
+    if page.locator('.hint').count() and page.locator('.hint').is_visible(): page.locator('.predict button').last.click()
     heard = page.locator('p.says + p[aria-live]')
     def changes(action):
         before = state()
@@ -507,7 +508,10 @@ def test_training_by_hand_and_alone(open_page):
     def run(steps, shown=('.batch', '.batch >> xpath=../following-sibling::div/canvas')):
         page.get_by_role('button', name='Run').click()
         page.wait_for_function(f"() => parseInt(document.querySelector('mb-training').shadowRoot.querySelector('.says').textContent) >= {steps}", timeout=20_000)
-        assert all(page.locator(c).evaluate(ink) for c in shown)  # also while it runs
+        for _ in range(50):  # also while it runs
+            if drawn := all(page.locator(c).evaluate(ink) for c in shown): break
+            page.wait_for_timeout(100)
+        assert drawn
         page.get_by_role('button', name='Pause').click()
     run(100)
     assert int(kept.search(says(page))[1]) > 70
