@@ -25,7 +25,7 @@ setup: .venv/installed ## set up .venv, if that has not been done
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-test: setup ## set up and test notebooks, modules, package and commands (under three minutes; all that is slow: SLOW=1)
+test: setup ## set up and test notebooks, modules, package and commands (all that is slow too: SLOW=1)
 	$(PYTEST) -m '$(if $(SLOW),not elsewhere,not slow)' tests
 
 check: ## all that must pass: make test SLOW=1, the site in a browser, the notebooks as on other processors
