@@ -16,15 +16,15 @@ from fastcore.script import anno_parser
 from torch import Tensor, nn
 from .checks import check_choice, check_int, check_number
 from .dataloader import BatchSampler, DataLoader, Dataset, RandomSampler
-from .distributed import DataParallel, ShardedBatchSampler, join, leave, loss_of_shard, lost, shard
+from .distributed import DataParallel, ShardedBatchSampler, join, leave, lost, shard
 from .fit import Callback, Checkpoint, evaluate, fit, load_checkpoint
 from .large_vocab import linear_cross_entropy
 from .optim import AdamW
 from .schedule import cosine, warmup
 
 # %% auto #0
-__all__ = ['MARKS', 'KEYWORDS', 'OUT', 'DTYPES', 'tokens', 'source', 'python_files', 'Vocabulary', 'Corpus', 'corpus', 'unigram',
-           'count_models', 'TokenModel', 'StepLosses', 'minibatch_lm']
+__all__ = ['MARKS', 'KEYWORDS', 'OUT', 'DTYPES', 'tokens', 'source', 'python_files', 'Vocabulary', 'Corpus', 'corpus', 'spread',
+           'unigram', 'bigram', 'perplexity', 'TokenModel', 'StepLosses', 'minibatch_lm']
 
 # %% ../nbs/17_real_run.ipynb #real0006
 MARKS = {tokenize.NEWLINE: '<newline>', tokenize.INDENT: '<indent>', tokenize.DEDENT: '<dedent>',
@@ -143,28 +143,41 @@ def corpus(files:list[Path], # Python files; one that is not Python is left out
     words = Vocabulary(itertools.chain.from_iterable(t for i, t in enumerate(train) if i % 10), min_count)
     return Corpus(words, _rows(train, words, context), _rows(texts[::10], words, context), kept[::10])
 
-# %% ../nbs/17_real_run.ipynb #real0026
+# %% ../nbs/17_real_run.ipynb #real0022
+def spread(rows:Dataset, # To take from
+           n:int, # About how many
+          ) -> Dataset: # From `n` to twice as many, if there are so many
+    "Every so many rows of a dataset, from its start to its end."
+    return Dataset(*(t[::max(1, len(rows) // n)] for t in rows.tensors))
+
+# %% ../nbs/17_real_run.ipynb #real0027
 def unigram(train:Dataset, classes:int) -> Tensor: # float64, shape (classes,)
     "How probable each class is, as it is counted, with one more of each."
     n = torch.bincount(train.tensors[1], minlength=classes).double() + 1
     return n / n.sum()
 
-# %% ../nbs/17_real_run.ipynb #real0027
-def count_models(train:Dataset, # Rows to count in
-                 valid:Dataset, # Rows to measure on
-                 classes:int, # How many there are
-                ) -> dict[str, float]: # By model
-    "Perplexities of the unigram model and the bigram model with Witten and Bell's smoothing."
-    (x, y), (xv, yv) = train.tensors, valid.tensors
-    one, before, now = unigram(train, classes), x[:, -1], xv[:, -1]
+# %% ../nbs/17_real_run.ipynb #real0028
+def bigram(train:Dataset, # Rows to count in
+           rows:Dataset, # Rows to say it of
+           classes:int, # How many there are
+          ) -> Tensor: # float64, one number for each row
+    "How probable the class of each row is after the token before it, with Witten and Bell's smoothing."
+    (x, y), (x_new, y_new) = train.tensors, rows.tensors
+    one, before, now = unigram(train, classes)[y_new], x[:, -1], x_new[:, -1]
     pairs, n = (before * classes + y).unique(return_counts=True)
-    i = torch.searchsorted(pairs, now * classes + yv).clamp(max=len(pairs) - 1)
-    seen = torch.where(pairs[i] == now * classes + yv, n[i], 0)
+    pair = now * classes + y_new
+    i = torch.searchsorted(pairs, pair).clamp(max=len(pairs) - 1)
+    seen = torch.where(pairs[i] == pair, n[i], 0)
     total, kinds = (torch.bincount(t, minlength=classes)[now] for t in (before, pairs // classes))
-    two = torch.where(total > 0, (seen + kinds * one[yv]) / (total + kinds).clamp(min=1), one[yv])
-    return {name: (-p.log().mean()).exp().item() for name, p in dict(unigram=one[yv], bigram=two).items()}
+    return torch.where(total > 0, (seen + kinds * one) / (total + kinds).clamp(min=1), one)
 
-# %% ../nbs/17_real_run.ipynb #real0031
+# %% ../nbs/17_real_run.ipynb #real0029
+def perplexity(p:Tensor, # Probabilities of what came
+              ) -> float: # 1 if all were certain
+    "The exponential of the mean of `-log(p)`."
+    return (-p.double().log().mean()).exp().item()
+
+# %% ../nbs/17_real_run.ipynb #real0033
 class TokenModel(nn.Module):
     "Features for the next token from the last few; the last layer is the embedding. (Bengio and others, 2003.)"
     def __init__(self,
@@ -192,7 +205,7 @@ class TokenModel(nn.Module):
         "The loss of the next token, without its table of scores."
         return linear_cross_entropy(features, self.embedding.weight, y, linear_bias=self.bias, **options)
 
-# %% ../nbs/17_real_run.ipynb #real0035
+# %% ../nbs/17_real_run.ipynb #real0037
 class StepLosses(Callback):
     "The loss of each step, kept in checkpoints."
     def __init__(self): self.losses = []
@@ -200,16 +213,15 @@ class StepLosses(Callback):
     def state_dict(self): return dict(losses=self.losses)
     def load_state_dict(self, state): self.losses = list(state['losses'])
 
-# %% ../nbs/17_real_run.ipynb #real0042
+# %% ../nbs/17_real_run.ipynb #real0044
 def _loaders(text:Corpus, rows:int, bs:int, measure:int, seed:int, workers) -> tuple[DataLoader, DataLoader]:
     "This worker's part of each training batch, and of the rows to measure on, spread evenly over the held-out files."
     order = RandomSampler(text.train, num_samples=rows, generator=torch.Generator().manual_seed(seed))
     batches = ShardedBatchSampler(BatchSampler(order, bs), workers.rank, workers.size)
-    valid = [t[::max(1, len(t) // measure)] for t in text.valid.tensors]
-    valid_ds = Dataset(*(shard(t, workers.rank, workers.size) for t in valid))
+    valid_ds = Dataset(*(shard(t, workers.rank, workers.size) for t in spread(text.valid, measure).tensors))
     return DataLoader(text.train, batch_sampler=batches), DataLoader(valid_ds, 1024)
 
-# %% ../nbs/17_real_run.ipynb #real0043
+# %% ../nbs/17_real_run.ipynb #real0045
 DTYPES = {'bfloat16': (torch.float32, torch.bfloat16), 'float32': (torch.float32, None), 'float64': (torch.float64, None)}
 
 def _train(folder:str=None, # Folder with Python files (default: Python's own standard library)
@@ -221,7 +233,7 @@ def _train(folder:str=None, # Folder with Python files (default: Python's own st
            epochs:int=5, # Times to draw rows and measure
            rows:int=51_200, # Training rows in an epoch
            bs:int=512, # Rows in a minibatch, of all workers together
-           lr:float=3e-3, # Learning rate
+           lr:float=8e-3, # Learning rate
            clip:float=1., # The longest gradient to step by
            accumulate:int=1, # Minibatches in a step (with several workers: 1)
            dtype:str='bfloat16', # bfloat16 (with weights in float32), float32, float64
@@ -241,12 +253,11 @@ def _train(folder:str=None, # Folder with Python files (default: Python's own st
     torch.set_num_threads(1)
     torch.manual_seed(seed)
     workers = join()
-    check_int(workers.size, bs=bs)
     text = corpus(python_files(folder, files), context, min_count)
     weights, autocast = DTYPES[dtype]
     prior = unigram(text.train, len(text.words))
     model = TokenModel(prior, context, features, nh).to(workers.device, weights)
-    opt, loss_func, notes = AdamW(model.parameters(), lr), loss_of_shard(model.loss), StepLosses()
+    opt, loss_func, notes = AdamW(model.parameters(), lr), model.loss, StepLosses()
     train_dl, valid_dl = _loaders(text, rows, bs, measure, seed, workers)
     facts = dict(seed=seed, classes=len(text.words), rows=len(text.train), context=context)
     workers.agree(**facts, lr=lr, bs=bs, epochs=epochs)
@@ -257,7 +268,7 @@ def _train(folder:str=None, # Folder with Python files (default: Python's own st
         schedule=warmup(cosine, 0.05), callbacks=[notes, *kept])
     if losses is not None and workers.lead: pd.Series(notes.losses, name='loss').rename_axis('step').to_csv(losses)
 
-# %% ../nbs/17_real_run.ipynb #real0044
+# %% ../nbs/17_real_run.ipynb #real0046
 def minibatch_lm(argv:list[str]|None=None): # Arguments; those of the command line if None
     "Train a language model; exit with 2 for a wrong argument, 1 if the run fails, 130 if it is interrupted."
     parser = anno_parser(_train, prog='minibatch-lm')
