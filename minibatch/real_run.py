@@ -7,17 +7,16 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
-import io, itertools, math, os, sys, sysconfig, tokenize
+import io, itertools, sys, sysconfig, tokenize
 
 import pandas as pd
 import torch
-import torch.nn.functional as F
 from fastcore.script import anno_parser
 from torch import Tensor, nn
 from .checks import check_choice, check_int, check_number
 from .dataloader import BatchSampler, DataLoader, Dataset, RandomSampler
 from .distributed import DataParallel, ShardedBatchSampler, join, leave, lost, shard
-from .fit import Callback, Checkpoint, evaluate, fit, load_checkpoint
+from .fit import Callback, Checkpoint, fit
 from .large_vocab import linear_cross_entropy
 from .optim import AdamW
 from .schedule import cosine, warmup
@@ -130,7 +129,7 @@ def corpus(files:list[Path], # Python files; one that is not Python is left out
            context:int=8, # Tokens that a model sees before the one it is asked for
            min_count:int=1, # How often a token must stand in the files that make the vocabulary
           ) -> Corpus:
-    "Rows to train on and to measure on; raises `ValueError` if there are fewer than twenty files."
+    "Rows to train on and to measure on; raises `ValueError` if there are fewer than twenty files, or no rows."
     check_int(1, context=context)
     kept, texts = [], []
     for path in files:
@@ -141,7 +140,10 @@ def corpus(files:list[Path], # Python files; one that is not Python is left out
     if len(texts) < 20: raise ValueError(f'{len(texts)} files are Python: expected 20 or more, one in ten to measure on.')
     train = [text for i, text in enumerate(texts) if i % 10]
     words = Vocabulary(itertools.chain.from_iterable(t for i, t in enumerate(train) if i % 10), min_count)
-    return Corpus(words, _rows(train, words, context), _rows(texts[::10], words, context), kept[::10])
+    found = Corpus(words, _rows(train, words, context), _rows(texts[::10], words, context), kept[::10])
+    if not (len(found.train) and len(found.valid)):
+        raise ValueError(f'there are {len(found.train)} rows to train on and {len(found.valid)} to measure on: expected more code.')
+    return found
 
 # %% ../nbs/17_real_run.ipynb #real0022
 def spread(rows:Dataset, # To take from
@@ -179,7 +181,7 @@ def perplexity(p:Tensor, # Probabilities of what came
 
 # %% ../nbs/17_real_run.ipynb #real0033
 class TokenModel(nn.Module):
-    "Features for the next token from the last few; the last layer is the embedding. (Bengio and others, 2003.)"
+    "Features for the next token from the last few; the last layer's weights are the embedding's."
     def __init__(self,
                  prior:Tensor, # How probable each class is at the start, shape (classes,)
                  context:int=8, # Tokens that it sees
@@ -246,6 +248,7 @@ def _train(folder:str=None, # Folder with Python files (default: Python's own st
           ):
     "Train a small language model of Python code; after each epoch, say how it does."
     check_int(1, context=context, features=features, nh=nh, epochs=epochs, rows=rows, bs=bs, measure=measure)
+    if files is not None: check_int(1, files=files)
     check_number(above=0, lr=lr, clip=clip)
     check_choice(DTYPES, dtype=dtype)
     if checkpoint is not None: Checkpoint(checkpoint, resume=resume).check()
