@@ -346,8 +346,10 @@ def test_question_comes_first(figure):
     hidden = figure.locator('.answer, .block')
     assert hidden.count() and not any(e.is_visible() for e in hidden.all()) and figure.locator('.hint').is_visible()
     figure.locator('.predict button').last.click()
-    assert hidden.first.is_visible() and not figure.locator('.hint').is_visible() and re.match(r'(Yes|No)\. \w', figure.locator('.reply').inner_text())
-    assert figure.locator('.predict button.right').count() == 1
+    assert hidden.first.is_visible() and not figure.locator('.hint').is_visible() and re.match(r'(Yes|No): “.+” is right\. \w', figure.locator('.reply').inner_text())
+    [right], [mine] = (figure.locator(f'.predict button{which}').all_inner_texts() for which in ('.right', ':has-text("(your guess)")'))
+    assert figure.locator('.reply').inner_text().startswith('Yes' if right == mine else 'No')
+    assert right == mine or figure.locator('.predict button.wrong').all_inner_texts() == [mine]
 
 
 @slow
