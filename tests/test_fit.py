@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from lightning_fabric import Fabric
 from minibatch import fit as module
 from minibatch.dataloader import DataLoader, Dataset, get_dls
 from minibatch.exact import cross_entropy
@@ -389,11 +390,10 @@ def test_same_in_fit_and_in_pytorchs_loop(clip):
 
 
 def test_in_lightnings_loop():
-    Fabric = pytest.importorskip('lightning').Fabric
     fabric, (model, opt, dl, scheduler) = Fabric(accelerator='cpu', devices=1), parts(DataLoader, AdamW)
     net, opt2 = fabric.setup(model, opt)
     for _ in range(3):
-        for xb, yb in fabric.setup_dataloaders(dl):
+        for xb, yb in map(fabric.to_device, dl):  # setup_dataloaders takes only PyTorch's loader
             opt2.zero_grad()
             fabric.backward(F.cross_entropy(net(xb), yb))
             opt2.step()
