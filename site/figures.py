@@ -84,7 +84,7 @@ def stored() -> tuple[Model, torch.Tensor, torch.Tensor]: # The network, and the
 
 
 # Chapter 13: a loop, and six mistakes in it that run. A mistake is marked by its name.
-MISTAKES = 'frozen biases', 'never back to train', 'measured with dropout', 'validation rows in training', 'sorted by label', 'cleared every second step'
+MISTAKES = 'frozen biases', 'measured with dropout', 'validation rows in training', 'never back to train', 'cleared every second step', 'sorted by label'
 
 
 def recorded(mnist, mistake:str='', seed:int=1) -> tuple[nn.Module, list[float], float]: # The model, the loss of each step, the accuracy that the loop reports

@@ -571,11 +571,12 @@ def test_watch_asks_for_each_mistake(open_page):
     page.locator('.says:not(:empty)').wait_for()
     for mistake, run in kept['wrong'].items():
         page.get_by_text(mistake, exact=True).click()
+        assert page.evaluate('document.activeElement.shadowRoot.activeElement.value') == mistake
         assert not page.locator('pre').is_visible() and page.locator('.reply').inner_text() == '' and page.locator('.predict').count() == 1
         page.get_by_role('button', name='orange').click()
         assert page.locator('pre').inner_text().split() == run['prints'].split()
         assert page.locator('td').all_inner_texts()[3] == f'{100*min(run["true"]):.1f} to {100*max(run["true"]):.1f} %'
-        assert all(kind in page.locator('.reply').inner_text() for kind in run['kinds'] or ['Watch finds nothing'])
+        assert all(kind in page.locator('.reply').inner_text() for kind in run['kinds'] or ['The watch finds nothing'])
         shown = [page.locator(f'path.curve >> nth={i}').get_attribute('d') for i in (0, 1)]
         lower = [float(d.rpartition(' ')[2]) for d in shown]  # pixels from the top, at the last step
         wrong_is_orange = page.locator('.predict button.right').inner_text().startswith('orange')
