@@ -1,14 +1,14 @@
 // Chapter 13: recorded losses of a right loop and a wrong one. Which is which, and what `watch` saw.
 import {axes, choice, define, h, once, predict, show, slider, speaker, stage} from './figure.js'
 
-// What is wrong, which curve is the wrong one's, and what follows
+// What the wrong loop does, which curve is its (0 blue, 1 orange), and what follows
 const MISTAKES = {
-  'frozen biases': ['the optimizer has the weights but not the biases', 1, 'The weights make up for it here, so neither curve nor accuracy shows it.'],
-  'measured with dropout': ['dropout stays on while the accuracy is measured', 0, 'It trains like the right one. Its report is wrong: it makes the network look worse than it is.'],
-  'validation rows in training': ['the 1,000 digits that it measures with are also among the 5,000 that it trains on', 0, 'It trains as well as the right one. Its report is wrong: it makes the network look better than it is.'],
-  'never back to train': ['after its first measurement it trains with dropout switched off', 1, 'The lower curve is the wrong one: without dropout it learns its own digits better, and others a little worse.'],
-  'cleared every second step': ['zero_grad is called in every second step only', 1, 'Each second step counts a gradient twice: longer steps, which cost nothing here.'],
-  'sorted by label': ['the digits come in the order of their labels', 0, 'The mean over an epoch falls as it should, and it forgets each digit while it learns the next. Average over fewer steps to see it.']}
+  'frozen biases': ['gives its optimizer the weights but not the biases', 1, 'The weights make up for it here, so neither curve nor accuracy shows it.'],
+  'measured with dropout': ['leaves dropout on while it measures its accuracy', 0, 'It trains like the right one. Its report is wrong: it makes the network look worse than it is.'],
+  'validation rows in training': ['has the 1,000 digits that it measures with among the 5,000 that it trains on', 0, 'It trains as well as the right one. Its report is wrong: it makes the network look better than it is.'],
+  'never back to train': ['stays in evaluation mode after its first measurement, and so trains without dropout', 1, 'The lower curve is the wrong one: without dropout it learns its own digits better, and others a little worse.'],
+  'cleared every second step': ['calls zero_grad in every second step only', 1, 'Each second step counts a gradient twice: longer steps, which cost nothing here.'],
+  'sorted by label': ['takes its digits in the order of their labels', 0, 'The mean over an epoch falls as it should, and it forgets each digit while it learns the next. Average over fewer steps to see it.']}
 const NAMES = ['blue', 'orange, dashed'], END = 1000, LOW = .04, HIGH = 3
 
 /** The mean of each `n` losses in a row. */
@@ -43,7 +43,7 @@ define('watch', 'Two recorded trainings of the same network, one of them with a 
   function ask() {
     const [what, its, why] = MISTAKES[state.mistake], run = wrong[state.mistake]
     panel.querySelector('.predict')?.remove()
-    predict(panel, {question: `In one of the two loops ${what}. Which curve comes from that loop?`, right: its,
+    predict(panel, {question: `One of the two loops ${what}. Which curve is that one’s?`, right: its,
       answers: NAMES.map(name => [name, `${its ? 'Orange' : 'Blue'} has the mistake. ${why} ${run.kinds.length ? `The watch calls it ${run.kinds.join(' and ')}.` : 'The watch finds nothing.'}`])})
     pick.after(panel.querySelector('.predict')) // below what it asks about; the picker stays where it is, and keeps the focus
     ;['reported', 'true'].forEach((key, i) => [right, run].forEach((r, k) => { cells[i][k].textContent = range(r[key]) }))
