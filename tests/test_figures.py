@@ -558,7 +558,7 @@ def test_training_by_hand_and_alone(open_page):
     page.get_by_role('button', name='Start again').click()
     page.locator('.says', has_text='Not trained yet').wait_for()
     run(20)
-    page.get_by_text('sorted by label', exact=True).click()
+    page.get_by_text('sorted by label').click()
     assert page.get_by_label('batch size').get_attribute('aria-valuetext') == '5'
     run(101, shown=['.batch'])  # its hidden units end up dead: nothing to blame
     assert int(kept.search(says(page))[1]) < 40

@@ -44,7 +44,7 @@ define('watch', 'Two recorded trainings of the same network, one of them with a 
     const [what, its, why] = MISTAKES[state.mistake], run = wrong[state.mistake]
     panel.querySelector('.predict')?.remove()
     predict(panel, {question: `One of the two loops ${what}. Which curve is that one’s?`, right: its,
-      answers: NAMES.map(name => [name, `${its ? 'Orange' : 'Blue'} has the mistake. ${why} ${run.kinds.length ? `The watch calls it ${run.kinds.join(' and ')}.` : 'The watch finds nothing.'}`])})
+      answers: NAMES.map(name => [name, `${why} ${run.kinds.length ? `The watch calls it ${run.kinds.join(' and ')}.` : 'The watch finds nothing.'}`])})
     pick.after(panel.querySelector('.predict')) // below what it asks about; the picker stays where it is, and keeps the focus
     ;['reported', 'true'].forEach((key, i) => [right, run].forEach((r, k) => { cells[i][k].textContent = range(r[key]) }))
     printed.textContent = run.prints
