@@ -17,7 +17,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 from tqdm import tqdm
 from .checks import check_choice, check_int
-from .large_vocab import extra_memory, linear_cross_entropy
+from .exact import extra_memory
+from .large_vocab import linear_cross_entropy
 from .model import Model
 from .speed import train_analytic, train_dense, train_fast
 from .training import accuracy, train

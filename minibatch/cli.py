@@ -41,11 +41,12 @@ from matplotlib.figure import Figure
 from . import __version__
 from .bench import (RACES, bench_loss, bench_sweep, measure, plot_bench, plot_sweep, race,
                              summarize, where)
-from .mnist import atomic_write, check_outputs, load_mnist
+from .files import atomic_write, check_outputs
+from .mnist import load_mnist
 from .dataloader import BatchSampler, DataLoader, Dataset, RandomSampler
 from .distributed import (DataParallel, ShardedBatchSampler, Workers, join, leave,
                                    loss_of_shard, lost, shard)
-from .fit import Callback, Checkpoint, correct, evaluate, fit
+from .fit import Callback, Checkpoint, PrintRows, correct, evaluate, fit
 from .model import Model
 from .checks import check_choice, check_number
 from .exact import cross_entropy
@@ -55,9 +56,9 @@ from .training import accuracy
 
 # %% ../nbs/99_cli.ipynb #c3b9337b
 class _Noted(Callback):
-    "For each step the sums of losses, of right answers and of rows; calls `begin` and `say` with a `Run`."
-    def __init__(self, workers:Workers, begin, say):
-        self.workers, self.before_fit, self.after_epoch, self.sums = workers, begin, say, []
+    "For each step the sums of losses, of right answers and of rows; calls `begin` with a `Run`."
+    def __init__(self, workers:Workers, begin):
+        self.workers, self.before_fit, self.sums = workers, begin, []
 
     def after_step(self, run):
         n = len(run.yb)
@@ -228,12 +229,13 @@ def _train(epochs:int=3, # Times to go through the training rows
         say(_line(**{'epoch': run.epoch, 'last minibatch': _pair(*last),
                      'training loss': row['train_loss'], 'validation loss': row['valid_loss'],
                      **{name: row[name] for name in ('accuracy', 'lr', 'seconds')}}))
-    noted = _Noted(workers, begin, say_row)
+    noted, lines = _Noted(workers, begin), PrintRows()
+    lines.after_epoch = say_row # once the checkpoint is written
     kept = [] if checkpoint is None else [Checkpoint(checkpoint, resume=resume, settings=facts)]
     if workers.size > 1: model = DataParallel(model, train_dl.batch_sampler)
     try:
         rows = fit(epochs, model, loss_func, opt, train_dl, valid_dl, metrics=metrics,
-                   schedule=SCHEDULES[schedule], callbacks=[noted, *kept], progress='bar')
+                   schedule=SCHEDULES[schedule], callbacks=[noted, *kept, lines], progress='bar')
         rows = rows.reindex(columns=ROW) # a table without a row has its columns too
         losses = [loss for loss, _ in noted.means()] if plot is not None else []
         if history is not None and workers.lead: _save_table(history, rows)

@@ -5,10 +5,10 @@
 # %% ../nbs/09_fit.ipynb #55cdda0d
 from __future__ import annotations
 from collections.abc import Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-import hashlib, itertools, math, os, random, re, secrets, stat, tempfile, time, zipfile
+import hashlib, itertools, math, os, random, stat, time, zipfile
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -21,12 +21,13 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from tqdm import tqdm
 from .checks import check_int, check_number, kind
 from .dataloader import check_again
+from .files import atomic_write, check_outputs
 from .optim import check_state
 
 # %% auto #0
 __all__ = ['RESERVED', 'FORMAT', 'SEAL', 'correct', 'to_device', 'bare', 'evaluate', 'Run', 'Callback', 'PrintRows',
-           'random_state', 'set_random_state', 'fit', 'whole_file', 'plain', 'save_checkpoint', 'finished_epochs',
-           'load_checkpoint', 'Checkpoint', 'plot_history']
+           'random_state', 'set_random_state', 'fit', 'plain', 'save_checkpoint', 'finished_epochs', 'load_checkpoint',
+           'Checkpoint', 'plot_history']
 
 # %% ../nbs/09_fit.ipynb #5810a53b
 def correct(preds:Tensor, # Scores, shape (..., classes)
@@ -387,7 +388,7 @@ def fit(epochs:int, # Times to go through the training rows
     run = Run(epochs, model, loss_func, opt, train_dl, valid_dl, dict(metrics or {}), schedule, accumulate,
               clip, autocast, list(callbacks), progress, scaler, [g['lr'] for g in opt.param_groups])
     _check_run(run)
-    if progress is True and _lead(model): run.callbacks.insert(0, PrintRows())
+    if progress is True and _lead(model): run.callbacks.append(PrintRows()) # a line says that all is done
     if valid_dl is not None: _try_out(run)
     for callback in reversed(run.callbacks): callback.before_fit(run) # the last, Checkpoint, first
     try:
@@ -397,47 +398,6 @@ def fit(epochs:int, # Times to go through the training rows
     finally: _restore_rates(run)
     for callback in run.callbacks: callback.after_fit(run)
     return run.history
-
-# %% ../nbs/09_fit.ipynb #44994ccf
-def _locked(fd:int) -> bool:
-    "Take the lock of an open file, which ends with the process; is it ours now?"
-    import fcntl
-    try: fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError: return False
-    return True
-
-def _sweep(path:Path):
-    "Remove what killed writers of `path` have left; nothing else, and nothing that is being written."
-    ours = re.compile(re.escape(f'.{path.name}.') + '[0-9a-f]{16}[.]partial')
-    for name in filter(ours.fullmatch, os.listdir(path.parent)):
-        try: fd = os.open(path.parent/name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        except OSError: continue
-        try:
-            if stat.S_ISREG(os.fstat(fd).st_mode) and _locked(fd): os.unlink(path.parent/name)
-        except OSError: pass
-        finally: os.close(fd)
-
-# %% ../nbs/09_fit.ipynb #77513554
-@contextmanager
-def whole_file(path, # The name it is to have
-              ):
-    "A new file to write to, which takes the name `path` at the end; if anything fails, nothing changes."
-    path = Path(path)
-    _sweep(path.absolute())
-    while True:
-        partial = path.with_name(f'.{path.name}.{secrets.token_hex(8)}.partial')
-        fd = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
-        if not _locked(fd) or partial.exists(): break # unless swept between these two lines
-        os.close(fd)
-    try:
-        with open(fd, 'w+b') as f:
-            yield f
-            f.flush()
-            os.fsync(f.fileno())
-            os.replace(partial, path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
 
 # %% ../nbs/09_fit.ipynb #4f4e2606
 def plain(value, # Numbers, strings, paths, tensors, and tuples, lists and dictionaries of them
@@ -491,7 +451,7 @@ def save_checkpoint(path, # The file to write
     versions = getattr(content['model'], '_metadata', None) # of the layers, which load_state_dict asks for
     content = {name: plain(value, name) for name, value in content.items()}
     if versions is not None: content['model']._metadata = versions
-    with whole_file(path) as f:
+    with atomic_write(path) as f:
         torch.save(content, f)
         size = f.tell()
         digest = _sha256(f, size)
@@ -645,7 +605,7 @@ def _settings(run:Run) -> dict:
 
 # %% ../nbs/09_fit.ipynb #39385406
 class Checkpoint(Callback):
-    """Save a run of `fit` to a file after each epoch, and go on from it; the last of the callbacks.
+    """Save a run of `fit` to a file after each epoch, and go on from it; the last callback but `PrintRows`.
 
     Where several processes train one model, the first saves, and all go on with its random numbers.
     Of a schedule the name is compared: all lambdas have the same one, `<lambda>`, so write `def` if a
@@ -665,17 +625,14 @@ class Checkpoint(Callback):
 
     def check(self):
         "Raise an `OSError` unless the file can be written, and is not there or to be gone on from."
-        if not self.path.absolute().parent.is_dir():
-            raise FileNotFoundError(f'the folder of {str(self.path)!r} does not exist.')
         if os.path.lexists(self.path) and not self.resume:
             raise FileExistsError(f'{self.path} exists: go on from it with resume, delete it, or name '
                                   'another file.')
-        try: tempfile.TemporaryFile(dir=self.path.absolute().parent).close()
-        except OSError as e: raise OSError(f'{self.path} cannot be written: {e.strerror}.') from None
+        check_outputs(path=self.path)
 
     def before_fit(self, run:Run):
         "Check everything; then, if there is a file, go on from it."
-        if run.callbacks[-1] is not self:
+        if [c for c in run.callbacks if not isinstance(c, PrintRows)][-1] is not self:
             raise ValueError('Checkpoint is not the last of the callbacks: expected it there, to save what '
                              'the others have noted.')
         self.settings = plain({**_settings(run), **self.given}, 'settings')

@@ -4,13 +4,9 @@
 
 # %% ../nbs/90_mnist.ipynb #2d1db5ef
 from __future__ import annotations
-import contextlib, gzip, hashlib, io, os, pickle, pickletools, re, secrets, stat, struct, threading
-import time, warnings, zlib
+import contextlib, gzip, hashlib, io, os, pickle, pickletools, struct, threading, time, warnings, zlib
 from pathlib import Path
 from typing import NamedTuple
-
-try: import fcntl
-except ImportError: fcntl = None # Windows
 
 import numpy as np
 import pooch
@@ -18,9 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
+from .files import atomic_write
 
 # %% auto #0
-__all__ = ['FILES', 'NUMBERS', 'MIRRORS', 'PATIENCE', 'SLOWEST', 'MNIST', 'atomic_write', 'check_outputs', 'load_mnist']
+__all__ = ['FILES', 'NUMBERS', 'MIRRORS', 'PATIENCE', 'SLOWEST', 'MNIST', 'load_mnist']
 
 # %% ../nbs/90_mnist.ipynb #575f7e77
 FILES = {  # name: (size in bytes, SHA-256), both of the decompressed content
@@ -173,79 +170,6 @@ def _load_from(place:Path) -> MNIST:
     pickled = place/'mnist.pkl.gz'
     if pickled.is_file() and not any(place.glob('*-ubyte*')): return _load_pickle(pickled)
     return _load_folder(place)
-
-# %% ../nbs/90_mnist.ipynb #a786dc0f
-def _new_file(folder:Path): # An open file, to write and to read
-    "Make a file that nobody else has, and lock it for as long as it is open."
-    while True:
-        f = open(folder/f'.minibatch-{secrets.token_hex(8)}', 'x+b')
-        if fcntl:
-            with contextlib.suppress(OSError): fcntl.flock(f, fcntl.LOCK_EX)
-        if os.path.exists(f.name): return f
-        f.close() # swept away before it was locked
-
-# %% ../nbs/90_mnist.ipynb #f41a3e7e
-def _open_regular(path, flags) -> int:
-    "Open a file; follow no link, and wait for nobody at a pipe."
-    fd = os.open(path, flags | getattr(os, 'O_NOFOLLOW', 0) | getattr(os, 'O_NONBLOCK', 0))
-    if stat.S_ISREG(os.fstat(fd).st_mode): return fd
-    os.close(fd)
-    raise OSError(f'{path} is not a regular file.')
-
-def _sweep(folder:Path):
-    "Remove the new files in `folder` whose processes have ended."
-    with contextlib.suppress(OSError):
-        for left in folder.iterdir():
-            if not re.fullmatch(r'\.minibatch-[0-9a-f]{16}', left.name): continue
-            with contextlib.suppress(OSError), open(left, 'r+b', opener=_open_regular) as f:
-                if fcntl: fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB) # fails if it is in use
-                left.unlink()
-
-# %% ../nbs/90_mnist.ipynb #72d98f47
-@contextlib.contextmanager
-def atomic_write(path:str|Path, # The file to write; if it is a link, the file that it leads to
-                ): # A new binary file, to write to within `with`
-    """Write a new file beside `path`, and rename it to `path` once it is whole and on the disk.
-
-    If anything fails, `path` stays as it was; an `OSError` names it."""
-    path = Path(os.path.realpath(path))
-    _sweep(path.parent)
-    new = None
-    try:
-        with _new_file(path.parent) as f:
-            new = Path(f.name)
-            yield f
-            f.flush()
-            os.fsync(f.fileno())
-            if fcntl: os.replace(new, path) # while it is locked
-        if not fcntl: os.replace(new, path) # Windows renames no open file
-    except Exception as e:
-        if isinstance(e, RuntimeError): e = e.__context__ # where torch.save hides what happened
-        if getattr(e, 'errno', None) is None or e.filename is not None: raise
-        raise OSError(e.errno, e.strerror, str(path)) from None
-    finally:
-        if new is not None: new.unlink(missing_ok=True)
-
-# %% ../nbs/90_mnist.ipynb #d6204c91
-def check_outputs(**paths, # By name, the files that will be written; None for none
-                 ):
-    "Raise `ValueError` or `OSError` unless each can be written and no two are the same."
-    seen = {}
-    for name, path in ((n, p) for n, p in paths.items() if p is not None):
-        if not str(path): raise ValueError(f"{name} is '': expected the name of a file.")
-        real = Path(os.path.realpath(path))
-        if real in seen:
-            raise ValueError(f'{seen[real]} and {name} are both {str(path)!r}: expected two files.')
-        seen[real] = name
-        try:
-            if not real.parent.is_dir(): raise FileNotFoundError(2, 'its folder does not exist')
-            if real.is_dir(): raise IsADirectoryError(21, 'it is a folder')
-            if os.path.lexists(real) and not real.is_file(): raise OSError(22, 'it is not a regular file')
-            if real.exists() and not os.access(real, os.W_OK): raise PermissionError(13, 'it is write-protected')
-            _sweep(real.parent)
-            with _new_file(real.parent) as f: Path(f.name).unlink()
-        except OSError as e:
-            raise type(e)(f'{name} is {str(path)!r}: it cannot be written, as {e.strerror}.') from None
 
 # %% ../nbs/90_mnist.ipynb #1da0b283
 MIRRORS = ['https://ossci-datasets.s3.amazonaws.com/mnist/',

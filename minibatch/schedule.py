@@ -5,12 +5,13 @@
 # %% ../nbs/10_schedule.ipynb #fe477889
 from __future__ import annotations
 from typing import NamedTuple
-import copy, itertools, math
+import copy, math
 
 import matplotlib.pyplot as plt
 import torch
 from torch import nn
 from .checks import check_int, check_number
+from .dataloader import check_again
 from .fit import Callback, Run, bare, random_state, set_random_state, to_device
 
 # %% auto #0
@@ -72,6 +73,13 @@ class Sweep(NamedTuple):
         return ax
 
 # %% ../nbs/10_schedule.ipynb #52a87c7b
+def _over_and_over(batches):
+    "Go through them as often as need be."
+    while True:
+        batch = None
+        for batch in batches: yield batch
+        if batch is None: raise ValueError('train_dl has no batches: expected at least one.')
+
 def lr_sweep(model:nn.Module, # Trained, then put back as it was
              loss_func, # From predictions and targets to their mean loss
              opt:torch.optim.Optimizer, # Its optimizer; its learning rates do not matter
@@ -87,14 +95,14 @@ def lr_sweep(model:nn.Module, # Trained, then put back as it was
     when all is back in its place. The learning rate range test, Smith 2015."""
     check_number(above=0, low=low, high=high)
     check_int(20, steps=steps)
+    check_again(train_dl=train_dl)
     if low >= high: raise ValueError(f'low is {low} and high {high}: expected low to be less.')
     states = [copy.deepcopy(part.state_dict()) for part in (model, opt)]
     random, training = random_state([train_dl]), model.training
     device, sweep = next(model.parameters()).device, Sweep([], [])
-    batches = itertools.chain.from_iterable(itertools.repeat(train_dl))
     try:
         model.train()
-        for i, (xb, yb) in zip(range(steps), batches):
+        for i, (xb, yb) in zip(range(steps), _over_and_over(train_dl)):
             lr = low * (high / low)**(i / (steps - 1))
             for group in opt.param_groups: group['lr'] = lr
             loss = loss_func(model(to_device(xb, device)), to_device(yb, device))

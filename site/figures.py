@@ -1,18 +1,21 @@
-"""Make what the figures that a reader can touch need: a trained network, some digits, and the pictures that stand in for the figures.
+"""Make what the figures that a reader can touch need: a trained network, some digits, recorded trainings, and the pictures that stand in for
+the figures.
 
-    python site/figures.py            writes nbs/figures/network.json, digits.bin and the pictures; needs real MNIST
+    python site/figures.py            writes nbs/figures/network.json, digits.bin, watch.json and the pictures; needs real MNIST
     python site/figures.py --pictures writes the pictures only
 
 The digits are MNIST's (Yann LeCun, Corinna Cortes and Christopher J. C. Burges), which is offered under the terms of the Creative
 Commons Attribution-ShareAlike 3.0 licence.
 """
 from __future__ import annotations
-import base64, gzip, json, math, sys
+import base64, gzip, json, math, re, sys
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+import torch.nn.functional as F
+from torch import nn
 
 from minibatch.data import load_mnist
 from minibatch.gradient import cross_entropy_grad
@@ -21,6 +24,7 @@ from minibatch.model import Model
 from minibatch.nll import cross_entropy
 from minibatch.softmax import softmax
 from minibatch.training import accuracy, train
+from minibatch.watch import watch
 
 OUT = Path(__file__).resolve().parent.parent/'nbs'/'figures'
 TRAIN, KEPT_BACK = 500, 200 # the first rows of the training set and of the validation set
@@ -77,6 +81,55 @@ def stored() -> tuple[Model, torch.Tensor, torch.Tensor]: # The network, and the
     content = np.frombuffer(gzip.decompress((OUT/'digits.bin').read_bytes()), np.uint8)
     n = TRAIN + KEPT_BACK
     return model, torch.tensor(content[n:].reshape(n, 784) / np.float32(256)), torch.tensor(content[:n]).long()
+
+
+# Chapter 13: a loop, and six mistakes in it that run. A mistake is marked by its name.
+MISTAKES = 'frozen biases', 'measured with dropout', 'validation rows in training', 'never back to train', 'cleared every second step', 'sorted by label'
+
+
+def recorded(mnist, mistake:str='', seed:int=1) -> tuple[nn.Module, list[float], float]: # The model, the loss of each step, the accuracy that the loop reports
+    "Train on 5,000 digits for ten epochs of a hundred steps; measure on 1,000 others after each."
+    torch.manual_seed(seed)
+    x, y, xv, yv = mnist.x_train[:5000], mnist.y_train[:5000], mnist.x_valid[:1000], mnist.y_valid[:1000]
+    if mistake == 'validation rows in training': x, y = torch.cat([x[:4000], xv]), torch.cat([y[:4000], yv])
+    if mistake == 'sorted by label': x, y = x[y.argsort(stable=True)], y.sort().values
+    model = nn.Sequential(nn.Linear(784, 50), nn.ReLU(), nn.Dropout(.2), nn.Linear(50, 10))
+    params = [p for p in model.parameters() if p.dim() > 1 or mistake != 'frozen biases']
+    opt, losses = torch.optim.SGD(params, lr=.2), []
+    for epoch in range(10):
+        if mistake != 'never back to train': model.train()
+        order = torch.arange(5000) if mistake == 'sorted by label' else torch.randperm(5000)
+        for rows in order.split(50):
+            if mistake != 'cleared every second step' or len(losses) % 2 == 0: opt.zero_grad()
+            loss = F.cross_entropy(model(x[rows]), y[rows])
+            loss.backward()
+            opt.step()
+            losses.append(loss.item())
+        if mistake != 'measured with dropout': model.eval()
+        with torch.no_grad(): reported = accuracy(model(xv), yv).item()
+    return model, losses, reported
+
+
+@torch.no_grad()
+def truth(model:nn.Module, mnist) -> float:
+    "The accuracy on 9,000 digits that no loop has seen."
+    return accuracy(model.eval()(mnist.x_valid[1000:]), mnist.y_valid[1000:]).item()
+
+
+def runs(mnist, mistake:str, seeds=(1, 2, 3)) -> dict:
+    "What a loop's loss was, what it reported and what was true, and what `watch` saw with the first seed. Watching changes no number."
+    torch.set_num_threads(1)
+    with watch() as seen: first = recorded(mnist, mistake, seeds[0])
+    models, losses, reported = zip(first, *(recorded(mnist, mistake, seed) for seed in seeds[1:]))
+    return {'loss': [round(1000 * v) for v in losses[0]], 'reported': [round(v, 4) for v in reported], 'true': [round(truth(m, mnist), 4) for m in models],
+            'kinds': [f'{f.severity}: {f.kind}' for f in seen.findings], 'prints': re.sub(r', \w+\.py:\d+', '', str(seen))}
+
+
+def write_runs(mnist, path:Path):
+    made = {'made by': 'site/figures.py: Linear(784, 50), ReLU, Dropout(.2), Linear(50, 10); 5,000 rows, bs 50, SGD with lr 0.2, 10 epochs, one thread, seeds 1 to 3; losses of seed 1, in thousandths',
+            'trained on': CREDIT, 'right': runs(mnist, ''), 'wrong': {mistake: runs(mnist, mistake) for mistake in MISTAKES}}
+    text = json.dumps(made, indent=1)
+    path.write_text(re.sub(r'\[\s+([\d.,\s]+?)\s+\]', lambda m: '[' + ' '.join(m[1].split()) + ']', text) + '\n', encoding='utf-8')
 
 
 @torch.no_grad()
@@ -242,8 +295,24 @@ def workers():
     return fig
 
 
+def watched():
+    "The losses of a right loop beside those of six wrong ones, each the mean of a hundred steps."
+    kept = json.loads((OUT/'watch.json').read_text(encoding='utf-8'))
+    def mean(run): return torch.tensor(run['loss']).double().unfold(0, 100, 1).mean(1) / 1000
+    def said(run): return f'reports {100*run["reported"][0]:.0f} %, is {100*run["true"][0]:.0f} %'
+    fig, axes = plt.subplots(2, 3, sharex=True, sharey=True, figsize=(7, 4.2))
+    for ax, (mistake, run) in zip(axes.flat, kept['wrong'].items()):
+        for r, style in (kept['right'], '-'), (run, '--'): ax.semilogy(range(100, 1001), mean(r), style, lw=1.4)
+        ax.set_title(f'{mistake}\n{said(run)}', size=9)
+    axes[0, 0].legend(['right', 'wrong'], loc='upper right', fontsize=9)
+    axes[0, 0].set(yticks=[.1, .2, .5, 1], yticklabels=['0.1', '0.2', '0.5', '1'], ylim=(.08, 2))
+    for ax in axes[1]: ax.set_xlabel('step')
+    for ax in axes[:, 0]: ax.set_ylabel('loss, mean of 100 steps')
+    return fig
+
+
 PICTURES = {'digit': digit, 'unit': unit, 'softmax': five_scores, 'precision': precision, 'nll': nll, 'training': training,
-            'gradient': gradient, 'valley': valley, 'valley-noise': valley_noise, 'workers': workers}
+            'gradient': gradient, 'valley': valley, 'valley-noise': valley_noise, 'workers': workers, 'watch': watched}
 
 
 def write_pictures():
@@ -263,6 +332,7 @@ def main():
         mnist = load_mnist(source='mnist')
         write_network(train_network(mnist), mnist, OUT/'network.json')
         (OUT/'digits.bin').write_bytes(digits(mnist))
+        write_runs(mnist, OUT/'watch.json')
     write_pictures()
 
 

@@ -7,7 +7,7 @@ Every notebook runs from the top in a Jupyter kernel of its own, its cells marke
 under pytest, and can leave those out or take the place of another processor.) Texts must be equal but for their numbers, and those must
 agree to a relative 1e-6, which every printed digit up to the sixth shows; tables are compared cell by cell, pictures by
 presence and size (a pixel or two may depend on fonts), errors by type and message. A cell with a comment `# may vary: reason`
-keeps its words but not its numbers, and must assert the band that they lie in. A cell that is meant to fail carries
+keeps its words but not its numbers, and must assert the band that they lie in (unless they are `times`). A cell that is meant to fail carries
 `#| eval: false`, so that nbdev_test passes over it.
 """
 from __future__ import annotations
@@ -99,8 +99,9 @@ def differences(stored, fresh, compare:bool=True) -> list[str]: # One text per c
     for i, (old, new) in enumerate(zip(stored.cells, fresh.cells), 1):
         if old.cell_type != 'code': continue
         may_vary = re.search(r'^\s*# may vary: \S', old.source, re.M)
+        measures = re.search(r'^\s*# may vary: times', old.source, re.M)  # of which nothing is asserted
         a, b = parts(old.outputs), parts(new.outputs)
-        if may_vary and not re.search(r'^\s*(assert\b|test_\w+\()|: assert\b', old.source, re.M):
+        if may_vary and not measures and not re.search(r'^\s*(assert\b|test_\w+\()|: assert\b', old.source, re.M):
             problem = 'may vary, but asserts nothing'
         elif any(kind == 'error' for kind, _ in b) and not re.search(r'^#\s*\|\s*eval: *false', old.source, re.M):
             problem = f'fails: {dict(b)["error"]}'

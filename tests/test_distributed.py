@@ -13,8 +13,8 @@ from minibatch.distributed import DataParallel, ShardedBatchSampler, join, leave
 from minibatch.fit import Checkpoint, correct, fit, load_checkpoint
 from minibatch.model import Model
 from minibatch.exact import cross_entropy
-from minibatch.optim import SGD
-from minibatch.schedule import linear
+from minibatch.optim import SGD, AdamW
+from minibatch.schedule import cosine, linear, warmup
 from conftest import HERE, redirect
 from two_hosts import two_hosts
 
@@ -73,13 +73,13 @@ CASES = [  # rows, batch, epochs, dtype
     (2000, 50, 5, torch.float32)]  # 200 steps
 
 
-def job(n, bs, dtype, workers, seed=1):
+def job(n, bs, dtype, workers, seed=1, adamw=False):
     "A small training with momentum, weight decay and a shuffled order, for one worker of several."
     torch.manual_seed(seed)
     x, y = torch.rand(n, 20, dtype=dtype), torch.randint(3, (n,))
     x_valid, y_valid = torch.rand(61, 20, dtype=dtype), torch.randint(3, (61,))
     model = Model(20, 16, 3).to(dtype)
-    opt = SGD(model.parameters(), 0.1, momentum=0.9, weight_decay=1e-3)
+    opt = AdamW(model.parameters(), 0.01) if adamw else SGD(model.parameters(), 0.1, momentum=0.9, weight_decay=1e-3)
     order = BatchSampler(RandomSampler(range(n), generator=torch.Generator().manual_seed(2)), bs)
     cut = ShardedBatchSampler(order, workers.rank, workers.size)
     valid = Dataset(*(shard(t, workers.rank, workers.size) for t in (x_valid, y_valid)))
@@ -87,8 +87,8 @@ def job(n, bs, dtype, workers, seed=1):
     return model, loss_of_shard(cross_entropy), opt, DataLoader(Dataset(x, y), batch_sampler=cut), DataLoader(valid, 16)
 
 
-def train(n, bs, epochs, dtype, workers, schedule=None, checkpoint=None):
-    model, *rest = job(n, bs, dtype, workers)
+def train(n, bs, epochs, dtype, workers, schedule=None, checkpoint=None, **more):
+    model, *rest = job(n, bs, dtype, workers, **more)
     kept = [] if checkpoint is None else [Checkpoint(checkpoint, resume=True)]
     table = fit(epochs, model, *rest, metrics={'accuracy': correct}, schedule=schedule, callbacks=kept, progress=False)
     return [p.detach() for p in model.parameters()], table.drop(columns='seconds')
@@ -97,6 +97,7 @@ def train(n, bs, epochs, dtype, workers, schedule=None, checkpoint=None):
 def all_cases():
     workers = join(60)
     results = [train(*case, workers, linear) for case in CASES]
+    results.append(train(*CASES[1], workers, warmup(cosine), adamw=True))
     leave()
     return results
 
@@ -115,7 +116,7 @@ def test_same_weights_as_one(size, alone, tmp_path):
     codes, said = end(start(size, all_cases, folder=tmp_path), tmp_path)
     assert codes == [0] * size, said
     found = values(tmp_path, size)
-    for i, (case, (weights, table)) in enumerate(zip(CASES, alone)):
+    for i, (case, (weights, table)) in enumerate(zip([*CASES, CASES[1]], alone)):
         for theirs, theirs_table in (worker[i] for worker in found):
             assert apart(theirs, weights) <= (1e-10 if case[3] == torch.float64 else 1e-5), case
             assert np.abs(theirs_table - table).to_numpy().max() <= (1e-10 if case[3] == torch.float64 else 1e-5), case

@@ -7,7 +7,7 @@ import pytest
 import torch
 from axe_playwright_python.sync_playwright import Axe
 from conftest import ROOT
-from test_site import SITE, Quiet, browser, opener  # noqa: F401 (`browser` is a fixture)
+from test_site import Quiet, browser, opener  # noqa: F401 (`browser` is a fixture)
 
 from minibatch.gradient import cross_entropy_grad
 from minibatch.logsumexp import log_softmax, logsumexp
@@ -17,7 +17,7 @@ from minibatch.optim import SGD
 from minibatch.softmax import softmax
 from minibatch.training import accuracy, train
 
-pytestmark = [pytest.mark.slow, pytest.mark.elsewhere]  # they need a browser, and one of them the site
+pytestmark = [pytest.mark.slow, pytest.mark.elsewhere]  # they need a browser; that figures come alive on the site's pages is in test_site.py
 FOLDER = ROOT/'nbs'/'figures'
 MODULES = sorted(FOLDER.glob('*.js'))
 FIGURES = sorted(p.stem for p in MODULES if f"define('{p.stem}'" in p.read_text(encoding='utf-8'))
@@ -67,7 +67,7 @@ def compute(open_page):
 
 # What they are made of
 
-def test_there_are_figures(): assert {'digit', 'unit', 'softmax', 'precision', 'nll', 'training', 'gradient', 'valley', 'workers'} <= set(FIGURES)
+def test_there_are_figures(): assert {'digit', 'unit', 'softmax', 'precision', 'nll', 'training', 'gradient', 'valley', 'workers', 'watch'} <= set(FIGURES)
 
 
 @pytest.mark.parametrize('path', MODULES, ids=lambda p: p.name)
@@ -87,7 +87,7 @@ def needed(name):
 
 @pytest.mark.parametrize('name', FIGURES)
 def test_figure_weighs_little(name):
-    files = needed(f'{name}.js') | {'figure.css'}
+    files = needed(f'{name}.js') | {'figure.css'} | ({'watch.json'} if name == 'watch' else set())
     assert sum(len(gzip.compress((FOLDER/n).read_bytes())) for n in files) < 60_000
 
 
@@ -124,7 +124,7 @@ def the_command():
 def test_each_figure_has_its_picture(tmp_path, monkeypatch):
     "The command draws the pictures that are stored; to the pixel where Matplotlib is the same."
     command = the_command()
-    for name in 'network.json', 'digits.bin': shutil.copy(FOLDER/name, tmp_path)
+    for name in 'network.json', 'digits.bin', 'watch.json': shutil.copy(FOLDER/name, tmp_path)
     shutil.copy(FOLDER.parent/'matplotlibrc', tmp_path.parent)
     monkeypatch.setattr(command, 'OUT', tmp_path)
     command.write_pictures()
@@ -150,6 +150,38 @@ def test_stored_are_what_the_command_makes():
 
 slow = pytest.mark.slow
 
+
+@slow
+def test_recorded_runs_are_what_the_command_makes():
+    "Losses and accuracies within a band: training differs from one kind of processor to another. Of `watch`, the kinds: what it says has numbers in it."
+    from minibatch.data import load_mnist
+    try: mnist = load_mnist(source='mnist')
+    except FileNotFoundError: pytest.skip('needs real MNIST')
+    command, kept = the_command(), json.loads((FOLDER/'watch.json').read_text(encoding='utf-8'))
+    assert tuple(kept['wrong']) == command.MISTAKES
+    for mistake, stored in {'': kept['right'], **kept['wrong']}.items():
+        made = command.runs(mnist, mistake, seeds=[1])
+        a, b = (torch.tensor(r['loss']) / 1000 for r in (stored, made))
+        assert len(a) == len(b) == 1000 and (a - b)[:10].abs().max() < .01, mistake  # before roundings grow
+        epochs = a.view(10, 100).mean(1) / b.view(10, 100).mean(1)
+        assert (epochs.log().abs() < (.3 if mistake == 'sorted by label' else .15)).all(), (mistake, epochs)
+        for key in 'reported', 'true': assert abs(stored[key][0] - made[key][0]) < (.1 if mistake == 'sorted by label' else .02), (mistake, key)
+        assert made['kinds'] == stored['kinds'], mistake
+        assert all(kind.split(': ')[0].upper() + ' ' + kind.split(': ')[1] in stored['prints'] for kind in stored['kinds']) and '1000 steps' in stored['prints']
+
+
+def test_recorded_runs_say_what_the_figure_says():
+    "What it replies to each guess, in all three seeds."
+    kept = json.loads((FOLDER/'watch.json').read_text(encoding='utf-8'))
+    right, wrong = kept['right'], kept['wrong']
+    def above(a, b, by): return all(x > y + by for x, y in zip(a, b))
+    def near(a, b): return all(abs(x - y) < .01 for x, y in zip(a, b))
+    for mistake in 'frozen biases', 'cleared every second step': assert near(wrong[mistake]['true'], right['true'])
+    for mistake in 'measured with dropout', 'validation rows in training': assert near(wrong[mistake]['true'], right['true'])
+    assert above(right['reported'], wrong['measured with dropout']['reported'], .02) and above(wrong['validation rows in training']['reported'], right['reported'], .02)
+    assert above(right['true'], wrong['never back to train']['true'], 0) and above(right['true'], wrong['sorted by label']['true'], .5)
+    last = {mistake: sum(run['loss'][900:]) / sum(right['loss'][900:]) for mistake, run in wrong.items()}
+    assert all(.9 < last[mistake] < 1.1 for mistake in ('frozen biases', 'measured with dropout', 'validation rows in training')) and last['never back to train'] < .8
 
 @slow
 def test_formulas(compute):
@@ -304,10 +336,17 @@ def test_workers_formula(compute):
         assert abs(found - (2 * (W - 1) * alpha + 2 * (W - 1) / W * n / beta)) < 1e-9
 
 
+@slow
+def test_watch_averages(compute):
+    torch.manual_seed(1)
+    losses = torch.rand(1000, dtype=torch.float64)
+    for n in 1, 7, 100: assert torch.allclose(torch.tensor(compute('watch', 'm.means(...data)', [losses.tolist(), n]), dtype=torch.float64), losses.unfold(0, n, 1).mean(1), rtol=1e-6)
+
+
 # What they do: for each figure, what to drag, and a key that moves it too
 DRAG = {'softmax': ('input[type=range] >> nth=1', 'ArrowLeft'), 'precision': ('input[type=range]', 'PageUp'), 'nll': ('.handle >> nth=0', 'ArrowRight'),
         'gradient': ('input[type=range] >> nth=0', 'ArrowRight'), 'unit': ('.weights', 'ArrowDown'), 'valley': ('.handle', 'ArrowRight'), 'valley.noise': ('.handle', 'ArrowRight'),
-        'workers': ('.handle', 'PageUp'), 'digit': ('.pad', 'Delete'), 'training': ('input[type=range] >> nth=0', None)}
+        'workers': ('.handle', 'PageUp'), 'digit': ('.pad', 'Delete'), 'training': ('input[type=range] >> nth=0', None), 'watch': ('input[type=range]', 'ArrowLeft')}
 
 
 def test_every_figure_is_dragged(): assert {name.partition('.')[0] for name in DRAG} == set(FIGURES)
@@ -346,8 +385,10 @@ def test_question_comes_first(figure):
     hidden = figure.locator('.answer, .block')
     assert hidden.count() and not any(e.is_visible() for e in hidden.all()) and figure.locator('.hint').is_visible()
     figure.locator('.predict button').last.click()
-    assert hidden.first.is_visible() and not figure.locator('.hint').is_visible() and re.match(r'(Yes|No)\. \w', figure.locator('.reply').inner_text())
-    assert figure.locator('.predict button.right').count() == 1
+    assert hidden.first.is_visible() and not figure.locator('.hint').is_visible() and re.match(r'(Yes|No): “.+” is right\. \w', figure.locator('.reply').inner_text())
+    [right], [mine] = (figure.locator(f'.predict button{which}').all_inner_texts() for which in ('.right', ':has-text("(your guess)")'))
+    assert figure.locator('.reply').inner_text().startswith('Yes' if right == mine else 'No')
+    assert right == mine or figure.locator('.predict button.wrong').all_inner_texts() == [mine]
 
 
 @slow
@@ -469,8 +510,7 @@ def test_softmax_says_what_happened(open_page):
     page.get_by_label('add to all').focus()
     page.keyboard.press('PageUp')
     page.keyboard.press('PageUp')
-    page.get_by_text('changed no probability').wait_for()
-    assert says(page).startswith('dog: 99.48 of 113.88, a probability of 87.4 %.')
+    page.locator('.says', has_text='changed no probability').filter(has_text='dog: 99.48 of 113.88, a probability of 87.4 %.').wait_for()
     assert page.locator('.head').nth(1).inner_text() == 'score + 2.0' and page.locator('.table output').nth(1).inner_text() == '4.60'
     page.get_by_label('temperature').evaluate('e => { e.value = 0; e.dispatchEvent(new Event("input")) }')
     page.locator('.head', has_text='(score + 2.0) / 0.1').wait_for()
@@ -518,11 +558,31 @@ def test_training_by_hand_and_alone(open_page):
     page.get_by_role('button', name='Start again').click()
     page.locator('.says', has_text='Not trained yet').wait_for()
     run(20)
-    page.get_by_text('sorted by label', exact=True).click()
+    page.get_by_text('sorted by label').click()
     assert page.get_by_label('batch size').get_attribute('aria-valuetext') == '5'
     run(101, shown=['.batch'])  # its hidden units end up dead: nothing to blame
     assert int(kept.search(says(page))[1]) < 40
     assert re.search(r'At the end of epoch \d+ the last batch was 100 % right, the digits kept back 1\d %', says(page))
+
+
+@slow
+def test_watch_asks_for_each_mistake(open_page):
+    "One guess for each; before it neither accuracy nor finding can be seen, nor read in the page's text."
+    page, kept = open_page('watch.html'), json.loads((FOLDER/'watch.json').read_text(encoding='utf-8'))
+    page.locator('.says:not(:empty)').wait_for()
+    for mistake, run in kept['wrong'].items():
+        page.get_by_text(mistake, exact=True).click()
+        assert page.evaluate('document.activeElement.shadowRoot.activeElement.value') == mistake
+        assert not page.locator('pre').is_visible() and page.locator('.reply').inner_text() == '' and page.locator('.predict').count() == 1
+        page.get_by_role('button', name='orange').click()
+        assert page.locator('pre').inner_text().split() == run['prints'].split()
+        assert page.locator('td').all_inner_texts()[3] == f'{100*min(run["true"]):.1f} to {100*max(run["true"]):.1f} %'
+        assert all(kind in page.locator('.reply').inner_text() for kind in run['kinds'] or ['The watch finds nothing'])
+        shown = [page.locator(f'path.curve >> nth={i}').get_attribute('d') for i in (0, 1)]
+        lower = [float(d.rpartition(' ')[2]) for d in shown]  # pixels from the top, at the last step
+        wrong_is_orange = page.locator('.predict button.right').inner_text().startswith('orange')
+        assert (lower[wrong_is_orange] > lower[not wrong_is_orange]) == (sum(run['loss'][900:]) < sum(kept['right']['loss'][900:]))
+    assert page.problems == []
 
 
 @slow
@@ -533,16 +593,3 @@ def test_digit_is_drawn_by_keyboard_and_kept_for_training(open_page):
     page.get_by_text('The pad is empty').wait_for()
     for key in [*['ArrowUp'] * 8, ' ', *['ArrowDown'] * 16]: page.keyboard.press(key)
     page.locator('.says', has_text='The network says 1').wait_for()
-
-
-@slow
-@pytest.mark.parametrize('name', [p.name for p in sorted(SITE.glob('*.html')) if '<mb-' in p.read_text(encoding='utf-8')])
-def test_figures_of_the_site_come_alive(browser, name):  # noqa: F811
-    server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), functools.partial(Quiet, directory=SITE))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    with opener(browser, f'http://127.0.0.1:{server.server_port}/') as open_page:
-        page = open_page(name)
-        page.wait_for_function("() => [...document.querySelectorAll('*')].filter(e => e.localName.startsWith('mb-')).every(e => e.shadowRoot)")
-        assert page.problems == []
-    server.shutdown()
-    server.server_close()

@@ -82,6 +82,8 @@ def test_cell_that_may_vary_must_assert(stored, fresh):
     for nb in stored, fresh: nb.cells[5].source = "# may vary: it is the time\nprint('time', time.time())"
     [found] = differences(stored, fresh)
     assert found.endswith('may vary, but asserts nothing')
+    for nb in stored, fresh: nb.cells[5].source = "# may vary: times\nprint('time', time.time())"
+    assert not differences(stored, fresh)
 
 
 @pytest.mark.parametrize('old, new, equal', [

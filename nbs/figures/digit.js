@@ -1,5 +1,5 @@
 // Home: draw a digit; the trained network's ten scores, ten probabilities and its loss follow.
-import {button, choice, define, h, once, show, speaker} from './figure.js'
+import {button, choice, define, h, once, speaker} from './figure.js'
 import {argmax, crossEntropy, softmax} from './math.js'
 import {forward, loadDigits, loadNetwork} from './network.js'
 import {pad, paint, picture} from './pad.js'
@@ -37,7 +37,7 @@ define('digit', 'The trained network (chapter 05) looks at what you draw: with m
   panel.append(
     h('div', {class: 'two'},
       h('div', {class: 'left'}, h('p', {class: 'head'}, 'Draw a digit'), board,
-        h('div', {class: 'row'}, seen, h('div', {}, h('p', {class: 'head'}, 'What the network gets'), button('Clear', () => board.clear())))),
+        h('div', {class: 'row'}, seen, h('div', {}, h('p', {class: 'head'}, 'What the network gets'), button('Clear', () => { board.clear(); state.said = label.value = null })))),
       h('div', {role: 'table', 'aria-label': 'Scores and probabilities'},
         h('div', {class: 'scored head', role: 'row'}, ...['digit', 'score', 'share', 'probability'].map((t, i) => h('span', {role: 'columnheader', class: i % 2 ? 'number' : 'unseen'}, t))),
         ...rows.map(row => row.e))),
@@ -49,16 +49,17 @@ define('digit', 'The trained network (chapter 05) looks at what you draw: with m
     paint(seen, state.pixels)
     const {scores} = forward(net, state.pixels), p = softmax(scores), top = argmax(p), empty = state.pixels.every(v => v === 0)
     rows.forEach((row, i) => {
-      row.score.textContent = show(scores[i], 1)
+      row.score.textContent = scores[i].toFixed(1).replace('-', '−')
       row.p.textContent = percent(p[i])
       row.bar.style.width = `${100 * p[i]}%`
       row.e.classList.toggle('top', i === top)
       row.e.classList.toggle('said', i === state.said)
     })
-    const cost = crossEntropy([scores], [state.said])
-    loss.textContent = cost.toFixed(2)
+    const cost = state.said === null ? '' : crossEntropy([scores], [state.said]).toFixed(2)
+    loss.textContent = cost || '…'
     say(empty ? 'The pad is empty. Draw a digit, or pick one.' : `The network says ${top}, with ${percent(p[top])}. `
-      + `You say it is a ${state.said}, which got ${percent(p[state.said])}: the loss is ${cost.toFixed(2)}.`)
+      + (cost ? `You say it is a ${state.said}, which got ${percent(p[state.said])}: the loss is ${cost}.`
+        : 'It has only ten answers, whatever you draw. Say which digit it is, and see the loss.'))
   })
   pick(losses.findIndex(v => v > .5 && v < .7))
 })

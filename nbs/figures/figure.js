@@ -97,8 +97,9 @@ export function predict(panel, {question, answers, right, shown = () => {}}) {
   const reply = h('p', {class: 'reply', 'aria-live': 'polite'})
   const e = h('div', {class: 'predict'}, h('p', {}, h('strong', {}, 'Your guess first. '), question, h('span', {class: 'hint'}, ' The rest of the figure appears when you have chosen.')),
     h('div', {class: 'row'}, ...answers.map(([text, why], i) => button(text, event => {
-      reply.textContent = `${i === right ? 'Yes.' : 'No.'} ${why ?? answers[right][1]}`
-      e.querySelectorAll('button').forEach((b, j) => set(b, {disabled: true, class: j === right ? 'right' : ''}))
+      reply.textContent = `${i === right ? 'Yes:' : 'No:'} “${answers[right][0]}” is right. ${why ?? answers[right][1]}`
+      e.querySelectorAll('button').forEach((b, j) => set(b, {disabled: true, class: j === right ? 'right' : j === i ? 'wrong' : ''}))
+      event.currentTarget.append(' (your guess)')
       panel.classList.remove('veiled')
       shown()
     }))), reply)

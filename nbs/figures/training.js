@@ -16,7 +16,7 @@ define('training', 'The network of this chapter and 500 digits: train it step by
   const next = button('Look', advance, {class: 'main'}), run = button('Run', () => { state.running = !state.running; loop() })
   const lr = slider({label: 'learning rate', values: [.01, .02, .05, .1, .2, .5, 1, 2, 5, 10, 20], value: .5, text: String, input: v => { state.lr = v }})
   const bs = slider({label: 'batch size', values: [1, 5, 10, 25, 50, 100, 250, 500], value: 50, text: String, input: v => { state.bs = v; start() }})
-  const order = choice({label: 'the pictures', options: [['stored', 'in order'], ['sorted', 'sorted by label']], value: 'stored', input: v => {
+  const order = choice({label: 'the pictures', options: [['stored', 'in order'], ['sorted', 'sorted by label, in batches of 5']], value: 'stored', input: v => {
     state.order = v
     state.bs = bs.value = v === 'sorted' ? 5 : 50
     start()
