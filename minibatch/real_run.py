@@ -106,8 +106,16 @@ class Vocabulary:
         if len(self) == 1: raise ValueError(f'no token stands there {min_count} times or more: expected at least one.')
 
     def __len__(self): return len(self.words)
-    def encode(self, tokens) -> Tensor: return torch.tensor([self.ids.get(t, 0) for t in tokens])
-    def decode(self, ids) -> list[str]: return [self.words[i] for i in ids]
+
+    def encode(self, tokens, # Any number
+              ) -> Tensor: # Their classes
+        "The class of each token."
+        return torch.tensor([self.ids.get(t, 0) for t in tokens], dtype=torch.int64)
+
+    def decode(self, ids, # Classes, numbers or a tensor of them
+              ) -> list[str]: # Their tokens
+        "The token of each class."
+        return [self.words[i] for i in ids]
 
 # %% ../nbs/17_real_run.ipynb #real0020
 class Corpus(NamedTuple):
@@ -153,7 +161,9 @@ def spread(rows:Dataset, # To take from
     return Dataset(*(t[::max(1, len(rows) // n)] for t in rows.tensors))
 
 # %% ../nbs/17_real_run.ipynb #real0027
-def unigram(train:Dataset, classes:int) -> Tensor: # float64, shape (classes,)
+def unigram(train:Dataset, # Rows to count in
+            classes:int, # How many there are
+           ) -> Tensor: # float64, shape (classes,)
     "How probable each class is, as it is counted, with one more of each."
     n = torch.bincount(train.tensors[1], minlength=classes).double() + 1
     return n / n.sum()
@@ -198,6 +208,7 @@ class TokenModel(nn.Module):
 
     def forward(self, x:Tensor, # Classes, shape (n, context)
                ) -> Tensor: # Features, shape (n, d)
+        "What the loss turns into scores."
         return self.layers(self.embedding(x))
 
     def loss(self, features:Tensor, # As from `forward`
