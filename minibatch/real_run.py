@@ -52,14 +52,14 @@ def tokens(source:str, # Python code
     return found
 
 # %% ../nbs/17_real_run.ipynb #real0010
+KEYWORDS = frozenset('and as assert async await class def del elif else except finally for from global if import in '
+                     'is lambda nonlocal not or pass raise return try while with yield'.split())
+
 def _tight(before:str, token:str) -> bool:
     "May `token` follow `before` without a space, and does it read better so?"
     name = before.isidentifier() and not before in KEYWORDS or before in (')', ']')
     return before in ('(', '[', '{') or token in (')', ']', '}', ',', ':') or token in ('(', '[') and name or (
         token == '.' and name or before == '.' and token.isidentifier())
-
-KEYWORDS = frozenset('and as assert async await class def del elif else except finally for from global if import in '
-                     'is lambda nonlocal not or pass raise return try while with yield'.split())
 
 # %% ../nbs/17_real_run.ipynb #real0011
 def source(tokens:list[str], # As from `tokens`
@@ -85,7 +85,8 @@ def python_files(folder=None, # Where to look (None: Python's own standard libra
                 ) -> list[Path]: # Sorted
     "The Python files in a folder, but for tests and packages that were installed into it."
     folder = Path(sysconfig.get_path('stdlib') if folder is None else folder)
-    if not folder.is_dir(): raise NotADirectoryError(f'folder is {str(folder)!r}: expected a folder with Python files.')
+    if not folder.is_dir():
+        raise NotADirectoryError(f'folder is {str(folder)!r}: expected a folder with Python files.')
     files = [p for p in sorted(folder.rglob('*.py')) if not OUT & set(p.relative_to(folder).parts)]
     if limit is None: return files
     check_int(1, limit=limit)
@@ -103,7 +104,8 @@ class Vocabulary:
         counts = Counter(tokens).most_common()
         self.words = ['<unknown>', *(token for token, n in counts if n >= min_count)]
         self.ids = {token: i for i, token in enumerate(self.words)}
-        if len(self) == 1: raise ValueError(f'no token stands there {min_count} times or more: expected at least one.')
+        if len(self) == 1:
+            raise ValueError(f'no token stands there {min_count} times or more: expected at least one.')
 
     def __len__(self): return len(self.words)
 
@@ -128,7 +130,8 @@ class Corpus(NamedTuple):
 def _rows(files:list[list[str]], words:Vocabulary, context:int) -> Dataset:
     "All rows of some files whose next token has a class."
     stream = words.encode(itertools.chain.from_iterable(files))
-    rows = stream.unfold(0, context + 1, 1) if len(stream) > context else stream.new_empty(0, context + 1)
+    enough = len(stream) > context
+    rows = stream.unfold(0, context + 1, 1) if enough else stream.new_empty(0, context + 1)
     rows = rows[rows[:, -1] != 0]
     return Dataset(rows[:, :-1], rows[:, -1])
 
@@ -145,12 +148,15 @@ def corpus(files:list[Path], # Python files; one that is not Python is left out
             with tokenize.open(path) as f: texts.append(tokens(f.read()))
             kept.append(path)
         except (SyntaxError, tokenize.TokenError, UnicodeDecodeError): pass
-    if len(texts) < 20: raise ValueError(f'{len(texts)} files are Python: expected 20 or more, one in ten to measure on.')
+    if len(texts) < 20:
+        raise ValueError(f'{len(texts)} files are Python: expected 20 or more, one in ten to measure on.')
     train = [text for i, text in enumerate(texts) if i % 10]
     words = Vocabulary(itertools.chain.from_iterable(t for i, t in enumerate(train) if i % 10), min_count)
-    found = Corpus(words, _rows(train, words, context), _rows(texts[::10], words, context), kept[::10])
+    rows = [_rows(part, words, context) for part in (train, texts[::10])]
+    found = Corpus(words, *rows, kept[::10])
     if not (len(found.train) and len(found.valid)):
-        raise ValueError(f'there are {len(found.train)} rows to train on and {len(found.valid)} to measure on: expected more code.')
+        raise ValueError(f'there are {len(found.train)} rows to train on and {len(found.valid)} '
+                         'to measure on: expected more code.')
     return found
 
 # %% ../nbs/17_real_run.ipynb #real0022
@@ -201,8 +207,8 @@ class TokenModel(nn.Module):
         super().__init__()
         self.embedding = nn.Embedding(len(prior), d)
         nn.init.normal_(self.embedding.weight, std=d**-0.5)
-        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(context * d, nh), nn.ReLU(), nn.Linear(nh, nh), nn.ReLU(),
-                                    nn.Linear(nh, d))
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(context * d, nh), nn.ReLU(),
+                                    nn.Linear(nh, nh), nn.ReLU(), nn.Linear(nh, d))
         for p in self.layers[-1].parameters(): nn.init.zeros_(p)
         self.bias = nn.Parameter(prior.log().float())
 
@@ -216,7 +222,8 @@ class TokenModel(nn.Module):
              **options, # For `linear_cross_entropy`
             ) -> Tensor:
         "The loss of the next token, without its table of scores."
-        return linear_cross_entropy(features, self.embedding.weight, y, linear_bias=self.bias, **options)
+        return linear_cross_entropy(features, self.embedding.weight, y, linear_bias=self.bias,
+                                    **options)
 
 # %% ../nbs/17_real_run.ipynb #real0037
 class StepLosses(Callback):
@@ -228,14 +235,16 @@ class StepLosses(Callback):
 
 # %% ../nbs/17_real_run.ipynb #real0044
 def _loaders(text:Corpus, rows:int, bs:int, measure:int, seed:int, workers) -> tuple[DataLoader, DataLoader]:
-    "This worker's part of each training batch, and of the rows to measure on, spread evenly over the held-out files."
+    "This worker's part of each training batch, and of the rows to measure on."
     order = RandomSampler(text.train, num_samples=rows, generator=torch.Generator().manual_seed(seed))
     batches = ShardedBatchSampler(BatchSampler(order, bs), workers.rank, workers.size)
-    valid_ds = Dataset(*(shard(t, workers.rank, workers.size) for t in spread(text.valid, measure).tensors))
+    valid = spread(text.valid, measure).tensors
+    valid_ds = Dataset(*(shard(t, workers.rank, workers.size) for t in valid))
     return DataLoader(text.train, batch_sampler=batches), DataLoader(valid_ds, 1024)
 
 # %% ../nbs/17_real_run.ipynb #real0045
-DTYPES = {'bfloat16': (torch.float32, torch.bfloat16), 'float32': (torch.float32, None), 'float64': (torch.float64, None)}
+DTYPES = {'bfloat16': (torch.float32, torch.bfloat16), 'float32': (torch.float32, None),
+          'float64': (torch.float64, None)}
 
 def _train(folder:str=None, # Folder with Python files (default: Python's own standard library)
            files:int=None, # Take so many of them only
@@ -258,7 +267,8 @@ def _train(folder:str=None, # Folder with Python files (default: Python's own st
            losses:str=None, # Write the loss of each step into this file (.csv)
           ):
     "Train a small language model of Python code; after each epoch, say how it does."
-    check_int(1, context=context, features=features, nh=nh, epochs=epochs, rows=rows, bs=bs, measure=measure)
+    check_int(1, context=context, features=features, nh=nh, epochs=epochs, rows=rows, bs=bs,
+              measure=measure)
     if files is not None: check_int(1, files=files)
     check_number(above=0, lr=lr, clip=clip)
     check_choice(DTYPES, dtype=dtype)
@@ -275,16 +285,19 @@ def _train(folder:str=None, # Folder with Python files (default: Python's own st
     train_dl, valid_dl = _loaders(text, rows, bs, measure, seed, workers)
     facts = dict(seed=seed, classes=len(text.words), rows=len(text.train), context=context)
     workers.agree(**facts, lr=lr, bs=bs, epochs=epochs)
-    if workers.lead: print(f'{len(text.words):,} classes, {len(text.train):,} rows to train on, workers: {workers.size}', flush=True)
-    kept = [] if checkpoint is None else [Checkpoint(checkpoint, resume=resume, every=every, settings=facts)]
+    if workers.lead: print(f'{len(text.words):,} classes, {len(text.train):,} rows to train on, '
+                           f'workers: {workers.size}', flush=True)
+    kept = [] if checkpoint is None else [Checkpoint(checkpoint, resume=resume, every=every,
+                                                     settings=facts)]
     if workers.size > 1: model = DataParallel(model, train_dl.batch_sampler)
-    fit(epochs, model, loss_func, opt, train_dl, valid_dl, clip=clip, accumulate=accumulate, autocast=autocast,
-        schedule=warmup(cosine, 0.05), callbacks=[notes, *kept])
-    if losses is not None and workers.lead: pd.Series(notes.losses, name='loss').rename_axis('step').to_csv(losses)
+    fit(epochs, model, loss_func, opt, train_dl, valid_dl, clip=clip, accumulate=accumulate,
+        autocast=autocast, schedule=warmup(cosine, 0.05), callbacks=[notes, *kept])
+    if losses is not None and workers.lead:
+        pd.Series(notes.losses, name='loss').rename_axis('step').to_csv(losses)
 
 # %% ../nbs/17_real_run.ipynb #real0046
 def minibatch_lm(argv:list[str]|None=None): # Arguments; those of the command line if None
-    "Train a language model; exit with 2 for a wrong argument, 1 if the run fails, 130 if it is interrupted."
+    "Train a language model; exit with 2 for a wrong argument, 1 if it fails, 130 if it is interrupted."
     parser = anno_parser(_train, prog='minibatch-lm')
     args = vars(parser.parse_args(argv))
     for own in 'pdb', 'xtra': args.pop(own) # fastcore's
@@ -293,6 +306,7 @@ def minibatch_lm(argv:list[str]|None=None): # Arguments; those of the command li
         sys.exit(status)
     try: _train(**args)
     except (OSError, ValueError) as e: stop(2, e)
-    except (FloatingPointError, MemoryError, RuntimeError) as e: stop(1, 'another worker has ended.' if lost(e) else e)
+    except (FloatingPointError, MemoryError, RuntimeError) as e:
+        stop(1, 'another worker has ended.' if lost(e) else e)
     except KeyboardInterrupt: stop(130, 'interrupted.')
     finally: leave()
