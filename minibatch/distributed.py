@@ -9,6 +9,7 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 from torch.nn.parallel import DistributedDataParallel
 from . import __version__
 from .dataloader import RandomSampler
@@ -58,6 +59,11 @@ def loss_of_shard(loss_func, # From scores and classes to their mean loss
     return loss
 
 # %% ../nbs/16_distributed.ipynb #19402ca8
+def _weighed(sampler, bucket): # without type hints: PyTorch compares them with its own, and ours are texts
+    "The mean over the workers of some gradients, each with the weight of its shard."
+    if sampler.weight != 1: bucket.buffer().mul_(sampler.weight)
+    return allreduce_hook(None, bucket)
+
 class DataParallel(DistributedDataParallel):
     """A `model` whose gradients, after `backward` on a shard, are those of the whole batch.
 
@@ -69,13 +75,8 @@ class DataParallel(DistributedDataParallel):
                 ):
         super().__init__(model)
         self.sampler = sampler
+        self.register_comm_hook(sampler, _weighed)
         self.group = self.process_group # freed last: freed before the rest, it can hang at the end
-
-    def forward(self, x:Tensor) -> Tensor:
-        "The scores of a shard, whose gradient will be weighed."
-        scores, weight = super().forward(x), self.sampler.weight
-        if scores.requires_grad and weight != 1: scores.register_hook(lambda grad: grad * weight)
-        return scores
 
     # A checkpoint holds the bare model, so that any number of workers can go on from it.
     def state_dict(self, *args, **kwargs): return self.module.state_dict(*args, **kwargs)

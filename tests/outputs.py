@@ -7,8 +7,8 @@ Every notebook runs from the top in a Jupyter kernel of its own, its cells marke
 under pytest, and can leave those out or take the place of another processor.) Texts must be equal but for their numbers, and those must
 agree to a relative 1e-6, which every printed digit up to the sixth shows; tables are compared cell by cell, pictures by
 presence and size (a pixel or two may depend on fonts), errors by type and message. A cell with a comment `# may vary: reason`
-keeps its words but not its numbers, and must assert the band that they lie in (unless they are `times`). A cell that is meant to fail carries
-`#| eval: false`, so that nbdev_test passes over it.
+keeps its words but not its numbers, and must assert the band that they lie in (unless they are `times`); one with `# may vary: words …` keeps
+neither, such as what a model writes. A cell that is meant to fail carries `#| eval: false`, so that nbdev_test passes over it.
 """
 from __future__ import annotations
 import argparse, base64, math, os, re, struct, sys, tempfile, warnings
@@ -100,14 +100,16 @@ def differences(stored, fresh, compare:bool=True) -> list[str]: # One text per c
         if old.cell_type != 'code': continue
         may_vary = re.search(r'^\s*# may vary: \S', old.source, re.M)
         measures = re.search(r'^\s*# may vary: times', old.source, re.M)  # of which nothing is asserted
+        words = re.search(r'^\s*# may vary: words', old.source, re.M)
+        def alike(p, q): return p[0] == q[0] if words else same(p, q, not may_vary)
         a, b = parts(old.outputs), parts(new.outputs)
         if may_vary and not measures and not re.search(r'^\s*(assert\b|test_\w+\()|: assert\b', old.source, re.M):
             problem = 'may vary, but asserts nothing'
         elif any(kind == 'error' for kind, _ in b) and not re.search(r'^#\s*\|\s*eval: *false', old.source, re.M):
             problem = f'fails: {dict(b)["error"]}'
-        elif not compare or len(a) == len(b) and all(same(p, q, not may_vary) for p, q in zip(a, b)): continue
+        elif not compare or len(a) == len(b) and all(alike(p, q) for p, q in zip(a, b)): continue
         else:
-            p, q = next(((p, q) for p, q in zip(a, b) if not same(p, q, not may_vary)), (a[len(b):][:1], b[len(a):][:1]))
+            p, q = next(((p, q) for p, q in zip(a, b) if not alike(p, q)), (a[len(b):][:1], b[len(a):][:1]))
             problem = f'differs\n  stored: {p or "nothing"}\n  fresh:  {q or "nothing"}'
         first = next((l for l in old.source.splitlines() if l.strip() and not l.startswith('#')), '')
         found.append(f'cell {i} ({first.strip()[:60]}) {problem}')
