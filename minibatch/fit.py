@@ -143,6 +143,7 @@ class Run:
     loss:float = math.nan # Of the last step
     preds:object = None # Of the last batch
     yb:object = None # Its targets
+    norm:float = math.nan # Length of the last gradient before it was clipped, if it was
     total:float = 0. # The sum of the losses of this epoch's rows, so far
     n:int = 0 # How many rows these were
     lr:float = math.nan # At the start of this epoch, of the first group
@@ -212,7 +213,7 @@ def _step(run:Run, batches:list):
         run.total, run.n = run.total + value * n, run.n + n
     if run.clip is not None:
         run.scaler.unscale_(run.opt)
-        nn.utils.clip_grad_norm_(run.model.parameters(), run.clip)
+        run.norm = nn.utils.clip_grad_norm_(run.model.parameters(), run.clip).item()
     run.scaler.step(run.opt)
     run.scaler.update()
     run.batch, run.step = run.batch + len(batches), run.step + 1
@@ -592,15 +593,14 @@ def load_checkpoint(path, # The file to read
 def _settings(run:Run) -> dict:
     "What a run that goes on must share: the options of the optimizer, and what decides about the steps."
     found = dict(batches=_length(run.train_dl), accumulate=run.accumulate, clip=run.clip,
-                 autocast=run.autocast)
+                 autocast=run.autocast, metrics=[*run.metrics])
     for i, group in enumerate(run.opt.param_groups):
         for name, value in group.items():
             if name == 'params': continue
             if isinstance(value, Tensor): value = value.item()
             found[f'{name} of group {i}' if i else name] = value
-    if run.schedule is not None:
-        name = getattr(run.schedule, '__name__', type(run.schedule).__name__)
-        found |= dict(schedule=name, epochs=run.epochs)
+    if run.schedule is not None: found |= dict(
+        schedule=getattr(run.schedule, '__name__', type(run.schedule).__name__), epochs=run.epochs)
     return found
 
 # %% ../nbs/09_fit.ipynb #39385406
@@ -609,7 +609,7 @@ class Checkpoint(Callback):
 
     Where several processes train one model, the first saves, and all go on with its random numbers.
     Of a schedule the name is compared: all lambdas have the same one, `<lambda>`, so write `def` if a
-    changed schedule is to be noticed."""
+    changed schedule is to be noticed. The loss and the data are not compared."""
     def __init__(self,
                  path, # The file
                  *,
@@ -668,6 +668,9 @@ class Checkpoint(Callback):
         run.rows = content['history']
         if not _lead(run.model): run.total, run.n = 0., 0
         run.resumed = content['random'] if run.batch else None
+        if run.progress is True and _lead(run.model):
+            print(f'going on from {self.path} after', f'batch {run.batch} of epoch {len(run.rows) + 1}'
+                  if run.batch else f'epoch {len(run.rows)}', flush=True)
 
     def scheduler(self, run):
         "PyTorch's scheduler, if the run has one."

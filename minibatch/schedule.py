@@ -10,7 +10,7 @@ import copy, math
 import matplotlib.pyplot as plt
 import torch
 from torch import nn
-from .checks import check_int, check_number
+from .checks import check_choice, check_int, check_number
 from .dataloader import check_again
 from .fit import Callback, Run, bare, random_state, set_random_state, to_device
 
@@ -142,15 +142,19 @@ class KeepBest(Callback):
 
     A `Checkpoint` saves before that: the model in its file is that of the last epoch, not of the best."""
     def __init__(self,
-                 column:str='valid_loss', # What to judge by: a column of the history
+                 column:str='valid_loss', # What to judge by: a column that `fit` writes into the history
                  *,
                  largest:bool=False, # Is the largest number the best?
                  patience:int|None=None, # Stop after so many epochs without a better one
                 ):
-        "Raises `ValueError` if `patience` is no number of epochs."
+        "Raises `ValueError` if `patience` is no number of epochs; `fit` does if there is no such column."
         if patience is not None: check_int(1, patience=patience)
         self.column, self.sign, self.patience = column, -1 if largest else 1, patience
         self.best, self.epoch, self.weights = math.inf, 0, {}
+
+    def before_fit(self, run:Run):
+        measured = [] if run.valid_dl is None else ['valid_loss', *run.metrics]
+        check_choice(['train_loss', *measured, 'lr', 'seconds'], column=self.column)
 
     def after_epoch(self, run:Run):
         value = self.sign * run.rows[-1][self.column]

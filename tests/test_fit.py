@@ -307,6 +307,27 @@ def test_a_printed_line_says_that_the_epoch_is_kept(tmp_path, monkeypatch):
     assert seen == [1, 2, 3]
 
 
+def test_going_on_is_said_and_other_metrics_are_refused(tmp_path, capsys):
+    model, loss, opt, *loaders = job()
+    def run(epochs, metric='right', **options):
+        fit(epochs, model, loss, opt, *loaders, metrics={metric: correct}, callbacks=[Checkpoint(tmp_path/'run.pt', resume=True)], **options)
+    run(1)
+    run(2)
+    assert f"going on from {tmp_path/'run.pt'} after epoch 1\n" in capsys.readouterr().out
+    with pytest.raises(ValueError, match=r"is of a run with metrics \['right'\], and now it is \['other'\]"): run(3, 'other')
+    with pytest.raises(ValueError, match="column is 'rihgt': expected 'train_loss', 'valid_loss', 'lr' or 'seconds'"):
+        fit(1, model, loss, opt, *loaders, callbacks=[StopAt(1), KeepBest('rihgt')])
+
+
+def test_norm_is_that_before_clipping():
+    model, loss, opt, *loaders = job()
+    class Norms(Callback):
+        norms = []
+        def after_step(self, run): self.norms.append((run.norm, sum(p.grad.square().sum() for p in run.model.parameters()).sqrt().item()))
+    fit(1, model, loss, opt, *loaders, clip=1e-3, callbacks=[Norms()], progress=False)
+    assert all(norm > 1e-3 and abs(clipped / 1e-3 - 1) < 1e-3 for norm, clipped in Norms.norms)
+
+
 def test_disk_full(tmp_path, monkeypatch):
     "An error while saving ends the run, and leaves the last checkpoint and nothing else."
     file = tmp_path/'run.pt'
