@@ -133,9 +133,9 @@ def _values(g:Tensor|None) -> Tensor|None:
 
 # %% ../nbs/13_watch.ipynb #watch0019
 def _some(p:Tensor) -> Tensor:
-    "A copy of at most about 4,000 entries, spread over the tensor."
+    "A copy of at most about 2,000 entries, spread over the tensor."
     p = _values(p.detach()).flatten()
-    return p[::max(1, len(p) // 4000)].clone()
+    return p[::max(1, len(p) // 2000)].clone()
 
 # %% ../nbs/13_watch.ipynb #watch0020
 def _spread(params, n:int=6) -> list:
@@ -146,7 +146,7 @@ def _spread(params, n:int=6) -> list:
 # %% ../nbs/13_watch.ipynb #watch0021
 def _nonzero(p:Tensor) -> bool:
     "Does this parameter hold a gradient that is not 0?"
-    return p.grad is not None and bool(_values(p.grad).any())
+    return p.grad is not None and bool(_some(p.grad).any() or _values(p.grad).any())
 
 # %% ../nbs/13_watch.ipynb #watchn005
 def _finite(x) -> bool:
@@ -168,12 +168,12 @@ def _lost(p:Tensor, before:Tensor, after:Tensor) -> float:
     return (((before == after) & had).sum() / had.sum()).item()
 
 # %% ../nbs/13_watch.ipynb #watch0022
-_KEYS = torch.arange(1, 1001).mul(2654435761).remainder(4294967291)
+_KEYS = torch.arange(1, 1001) * 0x1e3779b97f4a7c15 | 1 # odd, modulo 2⁶⁴
 
-def _row_hashes(x:Tensor) -> list[int]:
+def _row_hashes(x:Tensor) -> Tensor:
     "An exact number for each row of at most 1,000 columns: equal rows have equal numbers, whatever batch they stand in."
-    if x.is_floating_point(): x = x.float().view(torch.int32)
-    return (x.long() * _KEYS[:x.shape[1]]).sum(1).tolist()
+    if x.is_floating_point(): x = x.float().view(torch.int32 if x.shape[1] % 2 else torch.int64) # two at a time, where they are pairs
+    return x.long() @ _KEYS[:x.shape[1]]
 
 # %% ../nbs/13_watch.ipynb #watch0023
 def _graph(root:Tensor) -> tuple[dict, dict]: # Nodes, and leaves, each by its id
@@ -795,7 +795,7 @@ class Order(Check):
         self.batches, self.part = [], 0
 
     def rows(self, r):
-        if r.train: self.batches.append(hash(tuple(r.hashes)))
+        if r.train: self.batches += (r.hashes[:, :1000] @ _KEYS[:r.hashes.shape[1]]).tolist()
 
     def call(self, c): self.part += c.grad and c.drawn_from > 5 * len(c.x) # taken out of many more rows
 
@@ -804,10 +804,10 @@ class Order(Check):
         if len(h) < 6: return
         period = next((i for i in range(1, len(h)) if h[i] == h[0]), 0)
         if not period or len(h) < 2.5 * period or any(a != b for a, b in zip(h, h[period:])): return
-        longer = [l for l, _, _ in loaders if hasattr(l, '__len__') and len(l) > 1]
-        if period == 1 and max((n for l, n, _ in loaders if l in longer), default=0) >= 5:
+        longer = [l for l, _ in loaders if hasattr(l, '__len__') and len(l) > 1]
+        if period == 1 and max((n for l, n in loaders if l in longer), default=0) >= 5:
             self.say('wrong', 'one batch only', f'All {len(h)} training batches were the same rows, while the loader has {len(longer[0])} batches.')
-        elif period == 1 and (sum(n for _, n, _ in loaders) > 2 or not loaders and self.part > 3):
+        elif period == 1 and (sum(n for _, n in loaders) > 2 or not loaders and self.part > 3):
             self.say('suspicious', 'one batch only', f'All {len(h)} training batches were the same rows, and there are others.')
         elif period > 3 and any(isinstance(getattr(l, 'sampler', None), RandomSampler) for l in longer):
             self.say('wrong', 'order of the rows', f'The loader shuffles, but every epoch has the same order (period {period} batches): its random numbers start anew.')
@@ -818,26 +818,30 @@ class Leak(Check):
     well, needs = 'the rows of the evaluation', 'evaluated rows'
     def __init__(self, w):
         super().__init__(w)
-        self.train, self.evals, self.count = set(), defaultdict(set), 0
+        self.train, self.evals = [], []
 
     def rows(self, r):
         if not r.x.is_floating_point() or r.x.shape[1] < 2: return
-        if r.train and len(self.train) < 300_000:
-            self.train.update(r.hashes)
-            self.count += len(r.hashes)
-        elif not r.train and r.t and not r.mode:
+        if r.train: self.train.append(r.hashes.flatten())
+        elif self.train and not r.mode:
+            self.evals.append((r.loader, r.hashes))
             self.w.told['evaluated rows'] += 1
-            share = len(self.train.intersection(r.hashes)) / len(r.hashes)
-            source = r.loader or share if share in (0, 1) else r.loader or .5 # without a loader, whole batches may belong to another measurement
-            if len(self.evals[source]) < 100_000: self.evals[source].update(r.hashes)
 
     def end(self):
-        if not self.train or len(self.train) < .5 * self.count / max(1, self.w.t): return
-        inside = {k: len(v & self.train) / len(v) for k, v in self.evals.items() if len(v) >= 20}
-        mixed, most = [s for s in inside.values() if .02 < s < .98], max(map(len, self.evals.values()), default=0)
+        if not self.train or not self.evals: return
+        rows = torch.cat(self.train)
+        train, evals = rows.unique(), defaultdict(list)
+        if len(train) < .5 * len(rows) / max(1, self.w.t): return
+        for loader, batches in self.evals:
+            for hashes in batches: # without a loader, whole batches may belong to another measurement
+                share = torch.isin(hashes, train).float().mean().item()
+                evals[loader or (share if share in (0, 1) else .5)].append(hashes)
+        evals = [torch.cat(e).unique() for e in evals.values()]
+        inside = [torch.isin(e, train).float().mean().item() for e in evals if len(e) >= 20]
+        mixed, most = [s for s in inside if .02 < s < .98], max(map(len, evals))
         if mixed: self.say('wrong', 'validation rows in training', f'{max(mixed):.0%} of the rows of an evaluation are rows of the training set.')
-        elif inside and min(inside.values()) == 1 and most < .7 * len(self.train):
-            self.say('suspicious', 'validation rows in training', f'All {most} rows of the evaluation are among the {len(self.train)} rows of the training set.')
+        elif inside and min(inside) == 1 and most < .7 * len(train):
+            self.say('suspicious', 'validation rows in training', f'All {most} rows of the evaluation are among the {len(train)} rows of the training set.')
 
 # %% ../nbs/13_watch.ipynb #watchn014
 class Telling(Check):
@@ -857,8 +861,10 @@ class Telling(Check):
         x, y = map(torch.cat, zip(*self.xy))
         classes = y.unique()
         if not 2 <= len(classes) <= 50 or min((y == k).sum() for k in classes) < 4: return
-        spread = torch.stack([x[y == k].var(0) for k in classes]).mean(0)
-        telling = (spread <= 1e-4 * x.var(0)) & (x.var(0) > 0)
+        x, mine = (x - x.mean(0)).double(), (y[:, None] == classes).double()
+        total = x.square().sum(0)
+        within = total - ((mine.T @ x).square() / mine.sum(0)[:, None]).sum(0)
+        telling = (within <= 1e-4 * total) & (x.amax(0) > x.amin(0))
         if telling.any(): self.say('suspicious', 'a feature holds the label', f'Column {telling.nonzero()[0].item()} of the inputs gives the label: within a class it hardly varies.')
 
 # %% ../nbs/13_watch.ipynb #watch0047
@@ -1093,10 +1099,23 @@ def _quietly(f):
     return quiet
 
 # %% ../nbs/13_watch.ipynb #watchn019
+def _hook(f):
+    "A quiet hook. Meanwhile the function mode is set aside, so that what the watch computes costs no more than it must."
+    def hook(w, *args):
+        if w.busy or w.inside or threading.get_ident() != w.thread: return
+        if w.shown: w.show(False)
+        w.busy = True
+        try: f(w, *args)
+        except Exception as e: w.trouble.append(e)
+        finally: w.busy = False
+        if w.on: w.show(True)
+    return hook
+
+# %% ../nbs/13_watch.ipynb #watchn020
 class _Hook:
     "A hook on a module. In a copy of the module, and in a saved one, it does nothing."
     def __init__(self, f=None): self.f = f
-    def __call__(self, *args): return self.f and self.f(*args)
+    def __call__(self, *args): return self.f(*args) if self.f else None
     def __reduce__(self): return _Hook, ()
 
 # %% ../nbs/13_watch.ipynb #watch0060
@@ -1152,7 +1171,7 @@ class _Books:
         _, name, m = self.owner.get(id(p), (0, '', None))
         return f'{type(m).__name__}.{name}' if m is not None else f'a tensor of shape {tuple(p.shape)}'
 
-# %% ../nbs/13_watch.ipynb #watchn022
+# %% ../nbs/13_watch.ipynb #watchn023
 class _Gaze(_Books):
     "When to look, and what is put in place for it."
     def __init__(self, objects):
@@ -1161,25 +1180,28 @@ class _Gaze(_Books):
         self.on = self.whole = False # looking; looking since the last step
         self.gap = self.run = self.evals = self.phases = 0 # pauses, training calls and evaluation calls since the last step, evaluations
         self.usual = 1 # training calls that a step needs
-        self.outer, self.outers, self.stack, self.passes, self.rows = None, {}, [], {}, []
+        self.outers, self.inner, self.learns, self.stack, self.passes, self.loader = {}, set(), {}, [], {}, 0
+        self.rows, self.columns = [], {}
 
     def look(self, on:bool):
         "Begin or stop to look."
         self.gap += on and not self.on
         self.whole, self.on = self.whole and on, on
         if on and not self.global_hooks:
-            self.global_hooks = [register_module_forward_pre_hook(self.before_layer), register_module_forward_hook(self.after_layer, always_call=True),
+            self.global_hooks = [register_module_forward_pre_hook(self.before_layer), register_module_forward_hook(self.after_layer, with_kwargs=True, always_call=True),
                                  register_optimizer_step_pre_hook(self.before_step)]
         elif not on:
             for h in self.global_hooks: h.remove()
             self.global_hooks, self.stack = [], []
-        top = _top_mode() if on != self.shown else None
-        if on and top is not None and (not top or top.startswith('torch.')):
-            self.mode.__enter__()
-            self.shown = True
-        elif not on and top == 'watch':
-            self.mode.__exit__(None, None, None)
-            self.shown = False
+
+    def show(self, on:bool):
+        "Put the function mode in place, or take it away, if another mode does not forbid it."
+        if on == self.shown: return
+        top = _top_mode()
+        if on and (not top or top.startswith('torch.')): self.mode.__enter__()
+        elif not on and top == 'watch': self.mode.__exit__(None, None, None)
+        else: return
+        self.shown = on
 
     def decide(self, train:bool):
         "In full at first, seldom later; at the first calls of each evaluation; and where there are more calls than a step needs."
@@ -1188,41 +1210,42 @@ class _Gaze(_Books):
         if self.t < 12: self.usual = max(self.usual, self.run)
         if not train: on = i < 12 or self.evals < (4 if self.phases < 8 else 1)
         elif self.run > 2 * self.usual: on = self.run <= 2 * self.usual + 4
-        else: on = i < 12 or i % (40 if i < 200 else 200) < 2
+        else: on = i < 12 or i % (50 if i < 200 else 400) < 2
         if on != self.on: self.look(on)
 
     def outermost(self, m:nn.Module):
-        "Put a hook before and behind a model that the loop calls itself."
+        "Put a hook before a model that the loop calls itself."
         if id(m) not in self.models: self.model(m)
         self.outers[id(m)] = m
-        self.hooks += [m.register_forward_pre_hook(_Hook(self.before_model)),
-                       m.register_forward_hook(_Hook(self.after_model), with_kwargs=True, always_call=True)]
+        self.inner = {id(i) for o in self.outers.values() for i in o.modules() if i is not o}
+        self.hooks.append(m.register_forward_pre_hook(_Hook(self.before_model), with_kwargs=True))
 
-    def enters(self, m:nn.Module, args:tuple):
-        "The loop calls a model: is it time to look?"
-        if self.outer is not None: return
-        self.outer = m
-        x = next((a for a in args if isinstance(a, Tensor)), None)
-        if self.models[id(m)][1] and (x is None or not x.requires_grad): self.decide(torch.is_grad_enabled() and m.training)
+    def enters(self, m:nn.Module, args:tuple, kwargs:dict):
+        "The loop calls a model. Is it time to look? If not, this is all that is done about it."
+        if len(self.stack) > 1 or self.stack and self.stack[-1] is not m or not self.models[id(m)][1]: return # a part of a model, or nothing to train
+        x = next((a for a in (*args, *kwargs.values()) if isinstance(a, Tensor)), None)
+        if x is not None and x.requires_grad or not self.on and id(m) in self.inner: return
+        train = torch.is_grad_enabled() and m.training
+        self.decide(train)
         if self.on and not self.stack: self.stack.append(m)
+        elif not self.on and x is not None: self.counts(m, x, train and self.learns.get(id(m), True))
 
-    def keep_rows(self, x:Tensor, m:nn.Module, train:bool):
-        "Copy some columns of a batch, to be compared later, many batches at once."
+    def counts(self, m:nn.Module, x:Tensor, train:bool):
+        "A call with a batch: count it, and copy some columns, to be compared later, many batches at once."
+        self.n, self.evals = self.n + train, self.evals + (not train)
         if x.dim() < 2 or x.device.type != 'cpu' or self.n > 20_000: return
-        x = x.detach().flatten(1)
-        loader = max((last, k) for k, (_, _, last) in self.passes.items())[1] if self.passes else 0
-        self.rows.append((x[:, ::max(1, x.shape[1] // 64)].clone(), train, m.training, loader, self.t))
-        if len(self.rows) >= 64: self.send_rows()
+        if x.dim() > 2 or len(x) > 4000: x = x[:4000].flatten(1)
+        n = x.shape[1]
+        if n not in self.columns: self.columns[n] = torch.arange(0, n, max(1, n // 32))[:32]
+        self.rows.append((x.index_select(1, self.columns[n]), train, m.training, self.loader))
+        if len(self.rows) * x.numel() > 3_000_000 or len(self.rows) > 63: self.send_rows()
 
     def send_rows(self):
-        "Tell the checks of the rows that were kept."
+        "Tell the checks of the rows that were kept, those of batches of one kind together: a row of hashes for each batch."
         kept, self.rows = self.rows, []
-        for _, some in groupby(kept, key=lambda r: (r[0].shape[1], r[0].dtype)):
-            some = list(some)
-            hashes = _row_hashes(torch.cat([r[0] for r in some]))
-            for x, train, mode, loader, t in some:
-                mine, hashes = hashes[:len(x)], hashes[len(x):]
-                self.tell('rows', Event(x=x, hashes=mine, train=train, mode=mode, loader=loader, t=t))
+        for (_, _, train, mode, loader), some in groupby(kept, key=lambda r: (r[0].shape, r[0].dtype, *r[1:])):
+            xs = [r[0] for r in some]
+            self.tell('rows', Event(x=xs[0], hashes=_row_hashes(torch.cat(xs)).view(-1, len(xs[0])), train=train, mode=mode, loader=loader))
 
 # %% ../nbs/13_watch.ipynb #watch0061
 class _Events(_Gaze):
@@ -1319,43 +1342,39 @@ class _Events(_Gaze):
         self.known, self.lineage, self.losses = {}, {}, []
 
     # calls of models and layers
-    @_quietly
+    @_hook
     def before_layer(self, m, args):
-        if not self.stack and self.outer is None and id(m) not in self.outers:
+        if not self.stack and id(m) not in self.outers:
             self.outermost(m)
-            self.enters(m, args)
+            self.enters(m, args, {})
         if not self.on: return
         if not self.stack or self.stack[-1] is not m: self.stack.append(m)
         self.checks[Axes].layer(m, args)
         if self.plain and self.t < 5: self.plain = not _under('checkpoint.py')
 
-    @_quietly
-    def after_layer(self, m, args, *rest):
+    @_hook
+    def before_model(self, m, args, kwargs): self.enters(m, args, kwargs)
+
+    @_hook
+    def after_layer(self, m, args, kwargs={}, out=None, *rest): # after an error, PyTorch passes less
         if self.stack: self.stack.pop()
         for name, p in m.named_parameters(recurse=False):
             self.owner.setdefault(id(p), (p, name, m))
             self.ran[id(p)] = 'graph' if torch.is_grad_enabled() or self.ran.get(id(p)) == 'graph' else 'no grad'
+        if self.stack or not self.models.get(id(m), (m, False))[1]: return
+        tensors, first = [a for a in (*args, *kwargs.values()) if isinstance(a, Tensor)], _first_output(out)
+        if not tensors or first is None: return
+        if torch.is_grad_enabled() and m.training: self.learns[id(m)] = first.requires_grad
+        train = first.requires_grad and m.training
+        if not tensors[0].requires_grad:
+            self.counts(m, tensors[0], train)
+            if train: self.data = tensors[0]
+        self.called(m, tensors, first, train)
 
-    @_quietly
-    def before_model(self, m, args): self.enters(m, args)
-
-    @_quietly
-    def after_model(self, m, args, kwargs={}, out=None, *rest): # after an error, PyTorch passes less
-        if self.outer is not m: return
-        self.outer = None
-        first = _first_output(out)
-        x = next((a for a in (*args, *kwargs.values()) if isinstance(a, Tensor)), None)
-        if x is None or first is None or not self.models[id(m)][1]: return
-        train, data = first.requires_grad and m.training, not x.requires_grad
-        if data:
-            self.n, self.evals = self.n + train, self.evals + (not train)
-            self.keep_rows(x, m, train)
-        if self.on: self.called(m, (*args, *kwargs.values()), x, first, train, data)
-
-    def called(self, m, args, x, first, train, data):
+    def called(self, m, args, first, train):
         "A call of a model, in full."
-        if data and train: self.data = x
-        self.inputs.update((id(a), a) for a in args if isinstance(a, Tensor) and a.requires_grad and a.grad_fn is None)
+        x = args[0]
+        self.inputs.update((id(a), a) for a in args if a.requires_grad and a.grad_fn is None)
         ref, source = self.drawn.get(id(x), (None, 0))
         c = Event(module=m, train=m.training, grad=train, x=x, node=first.grad_fn, measured=False, where='', t=self.t, h=(),
                   logits=id(m) in self.logits, back=False, drawn_from=source if ref is not None and ref() is x else 0)
@@ -1366,7 +1385,7 @@ class _Events(_Gaze):
         c.x = None
 
     # steps
-    @_quietly
+    @_hook
     def before_step(self, opt, args, kwargs):
         o = self.optimizer(opt)
         o.model = next((m for m in self.recent if any(id(p) in o.ids for p in m.parameters())), o.model)
@@ -1385,7 +1404,7 @@ class _Events(_Gaze):
         clamped = torch.equal(now, new.clamp(now.min(), now.max()))
         return not clamped and bool((now - old).norm() < .5 * (new - old).norm())
 
-    @_quietly
+    @_hook
     def after_step(self, opt, args, kwargs):
         o = self.opts.get(id(opt)) or self.optimizer(opt)
         if self.on or not o.lrs: self.optimized.update((id(p), p) for p in o.params)
@@ -1412,15 +1431,14 @@ class _Events(_Gaze):
         if s.before: o.last = s.before[0], after[0], self.t
         self.tell('step', s)
 
-    @_quietly
+    @_hook
     def iterated(self, loader):
         "A loader begins anew; what comes now may be a measurement of a model that was not seen yet."
-        _, n, _ = self.passes.get(id(loader), (loader, 0, 0))
-        total = 1 + sum(n for _, n, _ in self.passes.values())
-        self.passes[id(loader)] = loader, n + 1, total
-        if total <= 20: self.look(True)
+        self.loader, (_, n) = id(loader), self.passes.get(id(loader), (loader, 0))
+        self.passes[id(loader)] = loader, n + 1
+        if sum(n for _, n in self.passes.values()) <= 20: self.look(True)
 
-# %% ../nbs/13_watch.ipynb #watchn025
+# %% ../nbs/13_watch.ipynb #watchn026
 class Watch(_Events):
     "What `watch` returns: look at `findings`, print it, `plot()` it."
     def __enter__(self):
@@ -1431,13 +1449,14 @@ class Watch(_Events):
             seen.iterated(loader)
             return seen.iter(loader)
         DataLoader.__iter__ = __iter__
-        self.alone = _top_mode() in ('', 'torch.utils._device')
         self.look(True)
+        self.show(True)
         self.whole = True
         return self
 
     def __exit__(self, kind, error, trace):
         self.look(False)
+        self.show(False)
         for h in self.hooks: h.remove()
         DataLoader.__iter__ = self.iter
         self.busy = True
