@@ -4,7 +4,7 @@
 
 # %% ../nbs/13_watch.ipynb #watch0002
 from __future__ import annotations
-import html, math, os, runpy, sys, threading, weakref
+import html, math, os, runpy, sys, textwrap, threading, weakref
 from collections import Counter, defaultdict
 from itertools import groupby
 from types import SimpleNamespace as Event
@@ -247,7 +247,7 @@ class Check:
 # %% ../nbs/13_watch.ipynb #watch0030
 class Scores(Check):
     "Does each loss get what it is made for: scores, log-probabilities, probabilities?"
-    well, needs = 'what the losses get', 'loss'
+    well, needs = 'arguments of losses', 'loss'
 
     def loss(self, l):
         x = l.input.detach()
@@ -337,7 +337,7 @@ class Clamped(Check):
 # %% ../nbs/13_watch.ipynb #watch0032
 class Targets(Check):
     "Can the outputs reach the targets at all?"
-    well, needs = 'the range of the targets', 'loss'
+    well, needs = 'targets', 'loss'
 
     def loss(self, l):
         y = l.target
@@ -353,7 +353,7 @@ class Targets(Check):
 # %% ../nbs/13_watch.ipynb #watch0033
 class Broadcast(Check):
     "Are (n, 1) and (n,) combined to (n, n)?"
-    well, needs = 'the shapes that are combined', 'back'
+    well, needs = 'shapes', 'back'
     ops = ('sub', '__sub__', 'rsub', '__rsub__', 'eq', '__eq__', 'ne', 'sum', 'mean', 'float')
     def __init__(self, w):
         super().__init__(w)
@@ -393,7 +393,7 @@ class Broadcast(Check):
 # %% ../nbs/13_watch.ipynb #watch0035
 class Reached(Check):
     "Does the backward pass reach parameters, on a graph of its own, once?"
-    well, needs = 'what the backward pass reaches', 'back'
+    well, needs = 'backward', 'back'
     def __init__(self, w):
         super().__init__(w)
         self.last, self.was = None, []
@@ -416,7 +416,7 @@ class Reached(Check):
 # %% ../nbs/13_watch.ipynb #watch0036
 class Effect(Check):
     "Does every optimizer change what it holds?"
-    well, needs = 'the effect of the steps', 'step'
+    well, needs = 'effect of steps', 'step'
     def __init__(self, w):
         super().__init__(w)
         self.seen = defaultdict(Counter)
@@ -455,7 +455,7 @@ class Effect(Check):
 # %% ../nbs/13_watch.ipynb #watch0037
 class Untrained(Check):
     "Is every parameter of the graph taken by an optimizer, and does every parameter of an optimizer get a gradient?"
-    well, needs = 'which parameters train', 'back'
+    well, needs = 'parameters that train', 'back'
     ops = 'detach', 'get data', 'numpy'
     def __init__(self, w):
         super().__init__(w)
@@ -512,7 +512,7 @@ class Untrained(Check):
 # %% ../nbs/13_watch.ipynb #watch0038
 class Cleared(Check):
     "Are gradients cleared between steps, and used before they are cleared?"
-    well, needs = 'when gradients are cleared', 'backed'
+    well, needs = 'clearing', 'backed'
     def __init__(self, w):
         super().__init__(w)
         self.state = {}
@@ -565,7 +565,7 @@ class Cleared(Check):
 # %% ../nbs/13_watch.ipynb #watch0039
 class Clipped(Check):
     "Are gradients clipped between backward and step?"
-    well, needs, ops = 'when gradients are clipped', 'clip', SCALING + ('tensor',)
+    well, needs, ops = 'clipping', 'clip', SCALING + ('tensor',)
     def __init__(self, w):
         super().__init__(w)
         self.n, self.now, self.line, self.grads = Counter(), 'none', '', set()
@@ -615,7 +615,7 @@ class Accumulated(Check):
 # %% ../nbs/13_watch.ipynb #watch0040
 class Lengths(Check):
     "How long are the steps?"
-    well, needs = 'the length of the steps', 'step'
+    well, needs = 'length of steps', 'step'
     def __init__(self, w):
         super().__init__(w)
         self.steps = []
@@ -636,7 +636,7 @@ class Lengths(Check):
 # %% ../nbs/13_watch.ipynb #watchn012
 class Rate(Check):
     "What does the learning rate do, and when does the scheduler run?"
-    well, needs = 'the learning rate', 'step'
+    well, needs = 'learning rate', 'step'
     def __init__(self, w):
         super().__init__(w)
         self.early = self.n = 0
@@ -672,7 +672,7 @@ class Rate(Check):
 # %% ../nbs/13_watch.ipynb #watch0041
 class Alike(Check):
     "Do all units of a layer compute the same, or nothing?"
-    well, needs, ops = 'the units of the layers', 'step', ('relu', 'relu_')
+    well, needs, ops = 'units', 'step', ('relu', 'relu_')
     def __init__(self, w):
         super().__init__(w)
         self.dead, self.place = Counter(), (0, 0)
@@ -726,7 +726,7 @@ class Finite(Check):
 # %% ../nbs/13_watch.ipynb #watch0044
 class Inputs(Check):
     "Are the inputs of a size to learn from, and the same in training and evaluation?"
-    well, needs = 'the size of the inputs', 'call'
+    well, needs = 'size of inputs', 'call'
     ops = ('linear', 'conv1d', 'conv2d', 'conv3d', 'matmul', '__matmul__', 'addmm', 'mm')
     def __init__(self, w):
         super().__init__(w)
@@ -758,7 +758,7 @@ class Inputs(Check):
 # %% ../nbs/13_watch.ipynb #watch0045
 class Labels(Check):
     "Do labels come in an order that does not matter?"
-    well, needs = 'the order of the labels', 'loss'
+    well, needs = 'order of labels', 'loss'
     def __init__(self, w):
         super().__init__(w)
         self.labels = defaultdict(list)
@@ -789,7 +789,7 @@ class Labels(Check):
 # %% ../nbs/13_watch.ipynb #watchn013
 class Order(Check):
     "Does training see different rows, and in a new order in every epoch?"
-    well, needs = 'the order of the rows', 'rows'
+    well, needs = 'order of rows', 'rows'
     def __init__(self, w):
         super().__init__(w)
         self.batches, self.part = [], 0
@@ -815,7 +815,7 @@ class Order(Check):
 # %% ../nbs/13_watch.ipynb #watch0046
 class Leak(Check):
     "Are validation rows unseen by training?"
-    well, needs = 'the rows of the evaluation', 'evaluated rows'
+    well, needs = 'validation rows', 'evaluated rows'
     def __init__(self, w):
         super().__init__(w)
         self.train, self.evals = [], []
@@ -846,7 +846,7 @@ class Leak(Check):
 # %% ../nbs/13_watch.ipynb #watchn014
 class Telling(Check):
     "Does a feature hold the label?"
-    well, needs = 'features that tell the label', 'loss'
+    well, needs = 'telling features', 'loss'
     def __init__(self, w):
         super().__init__(w)
         self.xy = []
@@ -870,7 +870,7 @@ class Telling(Check):
 # %% ../nbs/13_watch.ipynb #watch0047
 class Modes(Check):
     "Does the model train in training mode and get measured in evaluation mode?"
-    well, needs = 'training and evaluation mode', 'call'
+    well, needs = 'modes', 'call'
     def __init__(self, w):
         super().__init__(w)
         self.open, self.fixed = [], {}
@@ -925,7 +925,7 @@ class Switches(Check):
 # %% ../nbs/13_watch.ipynb #watch0049
 class Graphs(Check):
     "Are graphs kept that grow from step to step?"
-    well, needs = 'graphs that are kept', 'back'
+    well, needs = 'kept graphs', 'back'
     ops = ('add', '__add__', '__iadd__', 'add_', '__radd__')
     def __init__(self, w):
         super().__init__(w)
@@ -946,7 +946,7 @@ class Graphs(Check):
 # %% ../nbs/13_watch.ipynb #watchn016
 class Kept(Check):
     "Is something carried along that should not be: a live state_dict, new optimizers, edits that undo steps?"
-    well, needs = 'what is kept from step to step', 'step'
+    well, needs = 'kept state', 'step'
     def __init__(self, w):
         super().__init__(w)
         self.saved, self.undone, self.done = [], 0, 0
@@ -978,7 +978,7 @@ class Kept(Check):
 # %% ../nbs/13_watch.ipynb #watch0050
 class Level(Check):
     "Is the loss where the number of classes says, at the start and at the end?"
-    well = 'the level of the loss'
+    well = 'level of the loss'
     def __init__(self, w):
         super().__init__(w)
         self.losses = []
@@ -1002,7 +1002,7 @@ class Level(Check):
 # %% ../nbs/13_watch.ipynb #watch0051
 class Sight(Check):
     "What does a row, or a token, see? Asked of the gradient of one output with respect to the first layer's."
-    well, ops = 'what an output sees', ('embedding', 'linear', 'conv1d', 'conv2d')
+    well, ops = 'what outputs see', ('embedding', 'linear', 'conv1d', 'conv2d')
     def __init__(self, w):
         super().__init__(w)
         self.h, self.tried = [], Counter()
@@ -1045,7 +1045,7 @@ class Sight(Check):
 # %% ../nbs/13_watch.ipynb #watch0052
 class Axes(Check):
     "Do recurrent and attention layers take the right axis for time?"
-    well = 'the axis of time'
+    well = 'axis of time'
     def __init__(self, w):
         super().__init__(w)
         self.shapes = {}
@@ -1109,6 +1109,7 @@ def _hook(f):
         except Exception as e: w.trouble.append(e)
         finally: w.busy = False
         if w.on: w.show(True)
+        if w.on and not w.shown: w.look(False) # a mode of the loop's own forbids it: half of the events would be worse than none
     return hook
 
 # %% ../nbs/13_watch.ipynb #watchn020
@@ -1176,7 +1177,7 @@ class _Gaze(_Books):
     "When to look, and what is put in place for it."
     def __init__(self, objects):
         super().__init__(objects)
-        self.mode, self.shown, self.global_hooks = _Mode(self), False, []
+        self.mode, self.shown, self.below, self.global_hooks = _Mode(self), False, '', []
         self.on = self.whole = False # looking; looking since the last step
         self.gap = self.run = self.evals = self.phases = 0 # pauses, training calls and evaluation calls since the last step, evaluations
         self.usual = 1 # training calls that a step needs
@@ -1198,7 +1199,7 @@ class _Gaze(_Books):
         "Put the function mode in place, or take it away, if another mode does not forbid it."
         if on == self.shown: return
         top = _top_mode()
-        if on and (not top or top.startswith('torch.')): self.mode.__enter__()
+        if on and (top in ('', self.below) or top.startswith('torch.')): self.mode.__enter__()
         elif not on and top == 'watch': self.mode.__exit__(None, None, None)
         else: return
         self.shown = on
@@ -1449,6 +1450,7 @@ class Watch(_Events):
             seen.iterated(loader)
             return seen.iter(loader)
         DataLoader.__iter__ = __iter__
+        self.below = _top_mode()
         self.look(True)
         self.show(True)
         self.whole = True
@@ -1473,7 +1475,7 @@ class Watch(_Events):
         n = len(self.findings)
         head = f'{n} finding{"s" * (n != 1)} in {self.t} steps' if n else f'Nothing was found in {self.t} steps'
         if self.trouble: head += f'; {len(self.trouble)} of the checks failed'
-        well = ['Looked at and found well: ' + ', '.join(self.well()) + '.'] if self.well() else []
+        well = textwrap.wrap('Looked at and found well: ' + ', '.join(self.well()) + '.', 110) if self.well() else []
         return '\n'.join([head + '.', *map(str, self.findings), *well])
 
     def _repr_html_(self):
