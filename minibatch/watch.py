@@ -34,7 +34,7 @@ class Finding(NamedTuple):
         at = f', {self.where}' if self.where else ''
         return f'{self.severity.upper()} {self.kind} (step {self.step}{at})\n    {self.message}\n    {self.advice} Chapter {self.chapter}.'
 
-# %% ../nbs/13_watch.ipynb #watchn002
+# %% ../nbs/13_watch.ipynb #watchn024
 KINDS = {
     # the loss
     'argument of the loss': ('04', 'Give cross_entropy the scores themselves, nll_loss their log_softmax(dim=1).'),
@@ -119,7 +119,7 @@ def _where() -> str: # 'file.py:12', or ''
         frame = frame.f_back
     return ''
 
-# %% ../nbs/13_watch.ipynb #watchn004
+# %% ../nbs/13_watch.ipynb #watchn026
 def _under(file:str) -> bool:
     "Is a function of this file on the stack?"
     frame = sys._getframe(1)
@@ -148,20 +148,20 @@ def _nonzero(p:Tensor) -> bool:
     "Does this parameter hold a gradient that is not 0?"
     return p.grad is not None and bool(_some(p.grad).any() or _values(p.grad).any())
 
-# %% ../nbs/13_watch.ipynb #watchn005
+# %% ../nbs/13_watch.ipynb #watchn027
 def _finite(x) -> bool:
     "Is there neither nan nor infinity in it? A finite sum is proof enough; large numbers may have an infinite one."
     if not isinstance(x, Tensor) or not x.is_floating_point() or x.is_sparse: return True
     x = x.detach()
     return math.isfinite(x.sum().item()) or bool(torch.isfinite(x).all())
 
-# %% ../nbs/13_watch.ipynb #watchn006
+# %% ../nbs/13_watch.ipynb #watchn028
 def _ratio(p:Tensor, before:Tensor, after:Tensor) -> float:
     "The size of a step over that of the weights; weights near 0 count as a tenth of what a fresh layer has."
     size = max(before.float().norm().item(), .1 * math.sqrt(len(before) / p[0].numel()))
     return (after.float() - before.float()).norm().item() / size
 
-# %% ../nbs/13_watch.ipynb #watchn007
+# %% ../nbs/13_watch.ipynb #watchn029
 def _lost(p:Tensor, before:Tensor, after:Tensor) -> float:
     "Which share of the weights that have a gradient did not move?"
     had = _some(p.grad) != 0
@@ -188,7 +188,7 @@ def _graph(root:Tensor) -> tuple[dict, dict]: # Nodes, and leaves, each by its i
             todo += [f for f, _ in node.next_functions]
     return nodes, leaves
 
-# %% ../nbs/13_watch.ipynb #watchn008
+# %% ../nbs/13_watch.ipynb #watchn030
 def _head(root:Tensor, known:dict) -> tuple[object, set]: # What was known of it, and the operations on the way
     "Go back from a loss, as long as it has one source, to the first node that is known."
     node, names = root.grad_fn, set()
@@ -206,7 +206,7 @@ def _made_by(x:Tensor) -> str: # 'Softmax', 'Relu', …, or ''
     while node is not None and node.name() in SHAPE: node = node.next_functions[0][0]
     return '' if node is None else node.name().split('Backward')[0]
 
-# %% ../nbs/13_watch.ipynb #watchn009
+# %% ../nbs/13_watch.ipynb #watchn031
 def _first_output(out) -> Tensor|None:
     "A model's output: itself, the first of several, or its `logits`."
     out = out[0] if isinstance(out, (tuple, list)) and out else getattr(out, 'logits', out)
@@ -302,7 +302,7 @@ class Scores(Check):
         if len(x) > 7 and 0 <= x.min() and x.max() <= 1 and made not in ('Relu', ''):
             return 'suspicious', f'binary_cross_entropy_with_logits gets values {between} only: are they probabilities?'
 
-# %% ../nbs/13_watch.ipynb #watchn010
+# %% ../nbs/13_watch.ipynb #watchn032
 class Threshold(Check):
     "Are scores compared with 0.5, as if they were probabilities?"
     well = 'thresholds'
@@ -598,7 +598,7 @@ class Clipped(Check):
         elif n['early'] >= 3: self.say('wrong', kind, f'{n["early"]} times gradients were clipped while they were still scaled by the GradScaler.')
         elif n['empty'] >= 3: self.say('wrong', kind, f'{n["empty"]} times there was no gradient to clip.')
 
-# %% ../nbs/13_watch.ipynb #watchn011
+# %% ../nbs/13_watch.ipynb #watchn033
 class Accumulated(Check):
     "Is a loss that is accumulated over several batches divided by their number?"
     well, needs = 'accumulation', 'step'
@@ -633,7 +633,7 @@ class Lengths(Check):
         elif len(self.steps) >= 10 and largest < 3e-6 and not self.w.found('step without effect'):
             self.say('suspicious', 'steps too short', f'A step changes the weights by at most {largest:.1e} of their size.')
 
-# %% ../nbs/13_watch.ipynb #watchn012
+# %% ../nbs/13_watch.ipynb #watchn034
 class Rate(Check):
     "What does the learning rate do, and when does the scheduler run?"
     well, needs = 'learning rate', 'step'
@@ -786,7 +786,7 @@ class Labels(Check):
             self.say('suspicious', 'labels in order', f'Labels come in clumps: they differ from batch to batch {ratio:.1f} times as much as in random order; '
                      f'{sum(len(b) == 1 for b in batches)} of {n} batches hold one class only.')
 
-# %% ../nbs/13_watch.ipynb #watchn013
+# %% ../nbs/13_watch.ipynb #watchn035
 class Order(Check):
     "Does training see different rows, and in a new order in every epoch?"
     well, needs = 'order of rows', 'rows'
@@ -843,7 +843,7 @@ class Leak(Check):
         elif inside and min(inside) == 1 and most < .7 * len(train):
             self.say('suspicious', 'validation rows in training', f'All {most} rows of the evaluation are among the {len(train)} rows of the training set.')
 
-# %% ../nbs/13_watch.ipynb #watchn014
+# %% ../nbs/13_watch.ipynb #watchn036
 class Telling(Check):
     "Does a feature hold the label?"
     well, needs = 'telling features', 'loss'
@@ -904,7 +904,7 @@ class Modes(Check):
         if o.modes[0][1]: self.say('wrong', 'training in evaluation mode', f'{name} trains in evaluation mode since step {off[0]}: {n} layers are switched off.')
         elif len(off) == len(o.modes): self.say('suspicious', 'training in evaluation mode', f'{name} was in evaluation mode in every step.')
 
-# %% ../nbs/13_watch.ipynb #watchn015
+# %% ../nbs/13_watch.ipynb #watchn037
 class Switches(Check):
     "Do dropout and batch norm do what the mode of their layer says?"
     well = 'dropout and batch norm'
@@ -943,7 +943,7 @@ class Graphs(Check):
         self.roots = [r for r in self.roots if r() is not None and r().grad_fn is not None] + [weakref.ref(b.root)]
         if len(self.roots) > 12: self.say('suspicious', 'a graph that grows', f'{len(self.roots)} losses are kept with their graphs.')
 
-# %% ../nbs/13_watch.ipynb #watchn016
+# %% ../nbs/13_watch.ipynb #watchn038
 class Kept(Check):
     "Is something carried along that should not be: a live state_dict, new optimizers, edits that undo steps?"
     well, needs = 'kept state', 'step'
@@ -1079,7 +1079,7 @@ class _Mode(TorchFunctionMode):
         if func is _caller: return 'watch'
         return self.seen.function(func, args, kwargs or {})
 
-# %% ../nbs/13_watch.ipynb #watchn018
+# %% ../nbs/13_watch.ipynb #watchn040
 def _caller() -> str: # The module of whoever calls this
     return sys._getframe(1).f_globals['__name__']
 
@@ -1098,7 +1098,7 @@ def _quietly(f):
         finally: w.busy = False
     return quiet
 
-# %% ../nbs/13_watch.ipynb #watchn019
+# %% ../nbs/13_watch.ipynb #watchn041
 def _hook(f):
     "A quiet hook. Meanwhile the function mode is set aside, so that what the watch computes costs no more than it must."
     def hook(w, *args):
@@ -1112,7 +1112,7 @@ def _hook(f):
         if w.on and not w.shown: w.look(False) # a mode of the loop's own forbids it: half of the events would be worse than none
     return hook
 
-# %% ../nbs/13_watch.ipynb #watchn020
+# %% ../nbs/13_watch.ipynb #watchn042
 class _Hook:
     "A hook on a module. In a copy of the module, and in a saved one, it does nothing."
     def __init__(self, f=None): self.f = f
@@ -1172,7 +1172,7 @@ class _Books:
         _, name, m = self.owner.get(id(p), (0, '', None))
         return f'{type(m).__name__}.{name}' if m is not None else f'a tensor of shape {tuple(p.shape)}'
 
-# %% ../nbs/13_watch.ipynb #watchn023
+# %% ../nbs/13_watch.ipynb #watchn045
 class _Gaze(_Books):
     "When to look, and what is put in place for it."
     def __init__(self, objects):
@@ -1439,7 +1439,7 @@ class _Events(_Gaze):
         self.passes[id(loader)] = loader, n + 1
         if sum(n for _, n in self.passes.values()) <= 20: self.look(True)
 
-# %% ../nbs/13_watch.ipynb #watchn026
+# %% ../nbs/13_watch.ipynb #watchn048
 class Watch(_Events):
     "What `watch` returns: look at `findings`, print it, `plot()` it."
     def __enter__(self):
