@@ -230,6 +230,9 @@ class Check:
     ops = ()
     def __init__(self, w):
         self.w, self.said, self.bad, self.all = w, False, Counter(), Counter()
+        self.setup()
+
+    def setup(self): pass
 
     def say(self, severity:str, kind:str, message:str, where:str='', advice:str=''):
         "Report a finding; its advice and its chapter are in the table."
@@ -316,9 +319,7 @@ class Threshold(Check):
 class Clamped(Check):
     "Are scores cut to 0…1 in order to pass for probabilities?"
     well, ops = 'clamps', ('clamp', 'clip', 'hardtanh', 'clamp_')
-    def __init__(self, w):
-        super().__init__(w)
-        self.cut = {}
+    def setup(self): self.cut = {}
 
     def op(self, o):
         if not o.args or not o.out.requires_grad or not o.args[0].is_floating_point(): return
@@ -355,9 +356,7 @@ class Broadcast(Check):
     "Are (n, 1) and (n,) combined to (n, n)?"
     well, needs = 'shapes', 'back'
     ops = ('sub', '__sub__', 'rsub', '__rsub__', 'eq', '__eq__', 'ne', 'sum', 'mean', 'float')
-    def __init__(self, w):
-        super().__init__(w)
-        self.equal, self.differences = {}, {}
+    def setup(self): self.equal, self.differences = {}, {}
 
     def op(self, o):
         if o.name in ('sum', 'mean', 'float'): return self.reduced(o)
@@ -394,9 +393,7 @@ class Broadcast(Check):
 class Reached(Check):
     "Does the backward pass reach parameters, on a graph of its own, once?"
     well, needs = 'backward', 'back'
-    def __init__(self, w):
-        super().__init__(w)
-        self.last, self.was = None, []
+    def setup(self): self.last, self.was = None, []
 
     def back(self, b):
         again = b.nodes.keys() & self.last.keys() if self.last else ()
@@ -417,9 +414,7 @@ class Reached(Check):
 class Effect(Check):
     "Does every optimizer change what it holds?"
     well, needs = 'effect of steps', 'step'
-    def __init__(self, w):
-        super().__init__(w)
-        self.seen = defaultdict(Counter)
+    def setup(self): self.seen = defaultdict(Counter)
 
     def step(self, s):
         c, plain = self.seen[id(s.opt)], not s.closure
@@ -457,9 +452,7 @@ class Untrained(Check):
     "Is every parameter of the graph taken by an optimizer, and does every parameter of an optimizer get a gradient?"
     well, needs = 'parameters that train', 'back'
     ops = 'detach', 'get data', 'numpy'
-    def __init__(self, w):
-        super().__init__(w)
-        self.seen, self.first, self.got, self.cut = Counter(), {}, defaultdict(Counter), Counter()
+    def setup(self): self.seen, self.first, self.got, self.cut = Counter(), {}, defaultdict(Counter), Counter()
 
     def op(self, o): # a cut between layers: remember the line
         x = o.args[0]
@@ -513,9 +506,7 @@ class Untrained(Check):
 class Cleared(Check):
     "Are gradients cleared between steps, and used before they are cleared?"
     well, needs = 'clearing', 'backed'
-    def __init__(self, w):
-        super().__init__(w)
-        self.state = {}
+    def setup(self): self.state = {}
 
     def of(self, opt, params):
         new = dict(cleared=True, params=params, kept=[], values=[], steps=0, dirty=0, pending=0, lost=0, used=0, gap=self.w.gap)
@@ -566,9 +557,7 @@ class Cleared(Check):
 class Clipped(Check):
     "Are gradients clipped between backward and step?"
     well, needs, ops = 'clipping', 'clip', SCALING + ('tensor',)
-    def __init__(self, w):
-        super().__init__(w)
-        self.n, self.now, self.line, self.grads = Counter(), 'none', '', set()
+    def setup(self): self.n, self.now, self.line, self.grads = Counter(), 'none', '', set()
 
     def op(self, o):
         if o.name == 'tensor': # clip_grad_norm_ makes one if it finds no gradient
@@ -616,9 +605,7 @@ class Accumulated(Check):
 class Lengths(Check):
     "How long are the steps?"
     well, needs = 'length of steps', 'step'
-    def __init__(self, w):
-        super().__init__(w)
-        self.steps = []
+    def setup(self): self.steps = []
 
     def step(self, s):
         if s.ratios and not s.closure: self.steps.append((sorted(s.ratios)[len(s.ratios) // 2], max(s.ratios)))
@@ -637,9 +624,7 @@ class Lengths(Check):
 class Rate(Check):
     "What does the learning rate do, and when does the scheduler run?"
     well, needs = 'learning rate', 'step'
-    def __init__(self, w):
-        super().__init__(w)
-        self.early = self.n = 0
+    def setup(self): self.early = self.n = 0
 
     def step(self, s):
         if not s.backs or 'initial_lr' not in s.opt.param_groups[0]: return
@@ -673,12 +658,12 @@ class Rate(Check):
 class Alike(Check):
     "Do all units of a layer compute the same, or nothing?"
     well, needs, ops = 'units', 'step', ('relu', 'relu_')
-    def __init__(self, w):
-        super().__init__(w)
-        self.dead, self.place = Counter(), (0, 0)
+    def setup(self): self.dead, self.place = Counter(), (0, 0)
 
     def step(self, s):
-        for p in s.params:
+        for p, was in zip(s.params, s.before):
+            if self.w.t == 0 and p.dim() > 1 and len(was) > 9 and was[0] != 0 and (was == was[0]).all():
+                self.say('suspicious', 'units all alike', f'All weights of {self.w.name(p)} begin as {was[0].item():.3g}: only dropout or chance can tell its units apart.')
             if p.dim() < 2 or len(p) < 2 or p.grad is None or p.grad.is_sparse or (p[0] != p[1]).any() or not _nonzero(p): continue
             same = bool((p == p[:1]).all() & (p.grad == p.grad[:1]).all())
             if self.tally(same, id(p)): self.say('wrong', 'units all alike', f'All {len(p)} rows of {self.w.name(p)} are equal, and so are their gradients: they will stay so.')
@@ -697,9 +682,7 @@ class Alike(Check):
 class Finite(Check):
     "Where does the first nan or infinity arise?"
     well, needs = 'nan and infinity', 'back'
-    def __init__(self, w):
-        super().__init__(w)
-        self.born = None
+    def setup(self): self.born = None
 
     def any_op(self, name, args, out): # the first operation with finite inputs and an output that is not
         if self.born and self.born[0] >= self.w.t - 1 or name in FILLS: return
@@ -728,9 +711,7 @@ class Inputs(Check):
     "Are the inputs of a size to learn from, and the same in training and evaluation?"
     well, needs = 'size of inputs', 'call'
     ops = ('linear', 'conv1d', 'conv2d', 'conv3d', 'matmul', '__matmul__', 'addmm', 'mm')
-    def __init__(self, w):
-        super().__init__(w)
-        self.size = {}
+    def setup(self): self.size = {}
 
     def op(self, o):
         x = o.args[0] if o.args else None
@@ -759,9 +740,7 @@ class Inputs(Check):
 class Labels(Check):
     "Do labels come in an order that does not matter?"
     well, needs = 'order of labels', 'loss'
-    def __init__(self, w):
-        super().__init__(w)
-        self.labels = defaultdict(list)
+    def setup(self): self.labels = defaultdict(list)
 
     def loss(self, l):
         y = l.target
@@ -790,9 +769,7 @@ class Labels(Check):
 class Order(Check):
     "Does training see different rows, and in a new order in every epoch?"
     well, needs = 'order of rows', 'rows'
-    def __init__(self, w):
-        super().__init__(w)
-        self.batches, self.part = [], 0
+    def setup(self): self.batches, self.part = [], 0
 
     def rows(self, r):
         if r.train: self.batches += (r.hashes[:, :1000] @ _KEYS[:r.hashes.shape[1]]).tolist()
@@ -816,9 +793,7 @@ class Order(Check):
 class Leak(Check):
     "Are validation rows unseen by training?"
     well, needs = 'validation rows', 'evaluated rows'
-    def __init__(self, w):
-        super().__init__(w)
-        self.train, self.evals = [], []
+    def setup(self): self.train, self.evals = [], []
 
     def rows(self, r):
         if not r.x.is_floating_point() or r.x.shape[1] < 2: return
@@ -847,9 +822,7 @@ class Leak(Check):
 class Telling(Check):
     "Does a feature hold the label?"
     well, needs = 'telling features', 'loss'
-    def __init__(self, w):
-        super().__init__(w)
-        self.xy = []
+    def setup(self): self.xy = []
 
     def loss(self, l):
         x, y = self.w.data, l.target
@@ -871,9 +844,7 @@ class Telling(Check):
 class Modes(Check):
     "Does the model train in training mode and get measured in evaluation mode?"
     well, needs = 'modes', 'call'
-    def __init__(self, w):
-        super().__init__(w)
-        self.open, self.fixed = [], {}
+    def setup(self): self.open, self.fixed = [], {}
 
     def call(self, c):
         if not _sensitive(c.module): return
@@ -927,9 +898,7 @@ class Graphs(Check):
     "Are graphs kept that grow from step to step?"
     well, needs = 'kept graphs', 'back'
     ops = ('add', '__add__', '__iadd__', 'add_', '__radd__')
-    def __init__(self, w):
-        super().__init__(w)
-        self.sums, self.roots = {}, []
+    def setup(self): self.sums, self.roots = {}, []
 
     def op(self, o): # a sum of scalars with a history, over many steps
         if o.out.dim() or not o.out.requires_grad: return
@@ -947,9 +916,7 @@ class Graphs(Check):
 class Kept(Check):
     "Is something carried along that should not be: a live state_dict, new optimizers, edits that undo steps?"
     well, needs = 'kept state', 'step'
-    def __init__(self, w):
-        super().__init__(w)
-        self.saved, self.undone, self.done = [], 0, 0
+    def setup(self): self.saved, self.undone, self.done = [], 0, 0
 
     def step(self, s):
         if s.undone is not None: self.undone, self.done = self.undone + s.undone, self.done + 1
@@ -979,9 +946,7 @@ class Kept(Check):
 class Level(Check):
     "Is the loss where the number of classes says, at the start and at the end?"
     well = 'level of the loss'
-    def __init__(self, w):
-        super().__init__(w)
-        self.losses = []
+    def setup(self): self.losses = []
 
     def back(self, b):
         l = b.head
@@ -1003,9 +968,7 @@ class Level(Check):
 class Sight(Check):
     "What does a row, or a token, see? Asked of the gradient of one output with respect to the first layer's."
     well, ops = 'what outputs see', ('embedding', 'linear', 'conv1d', 'conv2d')
-    def __init__(self, w):
-        super().__init__(w)
-        self.h, self.tried = [], Counter()
+    def setup(self): self.h, self.tried = [], Counter()
 
     def op(self, o):
         x = o.args[0]
@@ -1046,9 +1009,7 @@ class Sight(Check):
 class Axes(Check):
     "Do recurrent and attention layers take the right axis for time?"
     well = 'axis of time'
-    def __init__(self, w):
-        super().__init__(w)
-        self.shapes = {}
+    def setup(self): self.shapes = {}
 
     def layer(self, m, args):
         if isinstance(m, (nn.RNNBase, nn.MultiheadAttention)) and not m.batch_first and args and isinstance(args[0], Tensor) and args[0].dim() == 3:
@@ -1138,8 +1099,10 @@ class _Books:
             elif isinstance(o, nn.Module): self.model(o)
 
     def add(self, finding:Finding):
-        "Keep the first finding of each kind."
-        if not self.found(finding.kind): self.findings.append(finding)
+        "Keep the first finding of each kind; one that is wrong takes the place of one that was suspicious."
+        same = [f for f in self.findings if f.kind == finding.kind]
+        if same and (same[0].severity == 'wrong' or finding.severity == 'suspicious'): return
+        self.findings[:] = [f for f in self.findings if f.kind != finding.kind] + [finding]
 
     def tell(self, event:str, *args):
         "Tell the checks that hear of this event."
@@ -1209,7 +1172,7 @@ class _Gaze(_Books):
         self.run += train
         i = self.t or self.n
         if self.t < 12: self.usual = max(self.usual, self.run)
-        if not train: on = i < 12 or self.evals < (4 if self.phases < 8 else 1)
+        if not train: on = i < 12 or self.evals < (24 if self.phases < 3 else 4 if self.phases < 8 else 1)
         elif self.run > 2 * self.usual: on = self.run <= 2 * self.usual + 4
         else: on = i < 12 or i % (50 if i < 200 else 400) < 2
         if on != self.on: self.look(on)
