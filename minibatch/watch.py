@@ -662,7 +662,7 @@ class Alike(Check):
 
     def step(self, s):
         for p, was in zip(s.params, s.before):
-            if self.w.t == 0 and p.dim() > 1 and len(was) > 9 and was[0] != 0 and (was == was[0]).all():
+            if self.w.t == 0 and p.dim() > 1 and min(p.shape[:2]) > 1 and was[0] != 0 and (was == was[0]).all():
                 self.say('suspicious', 'units all alike', f'All weights of {self.w.name(p)} begin as {was[0].item():.3g}: only dropout or chance can tell its units apart.')
             if p.dim() < 2 or len(p) < 2 or p.grad is None or p.grad.is_sparse or (p[0] != p[1]).any() or not _nonzero(p): continue
             same = bool((p == p[:1]).all() & (p.grad == p.grad[:1]).all())
@@ -1239,9 +1239,15 @@ class _Events(_Gaze):
             for check in hear: check.op(o)
         self.checks[Finite].any_op(name, args, out)
         if name in FOLLOW: self.follow(name, args, out)
-        if name == '__getitem__' and isinstance(out, Tensor): self.drawn[id(out)] = weakref.ref(out), len(args[0])
+        if isinstance(out, Tensor): self.draws(name, args, out)
         if name in LOSSES: self.loss(name, args, kwargs, out)
         elif name in ('__getitem__', 'gather'): self.own_nll(name, args, kwargs, out)
+
+    def draws(self, name, args, out):
+        "Remember of how many rows a batch was taken, whatever is done to it on the way to the model."
+        ref, rows = self.drawn.get(id(args[0]), (None, 0)) if args else (None, 0)
+        if name == '__getitem__' and args[0].dim(): self.drawn[id(out)] = weakref.ref(out), len(args[0])
+        elif ref is not None and ref() is args[0]: self.drawn[id(out)] = weakref.ref(out), rows
 
     def follow(self, name, args, out):
         "From the output of a model to a comparison with labels: was it measured, or compared with 0.5?"
