@@ -1,4 +1,4 @@
-"""The corpus through four other tools, each as its own README says to use it: python tests/watch_corpus/compare.py [watch|torch-audit|…]
+"""The corpus through four other tools, each as its own README says to use it: python tests/watch_corpus/compare.py [watch|torch-audit|…] [wrong|twins|right]
 
     pip install torch-audit==0.3.0 torchtest2==0.1.0 torcheck==1.0.1 neural-net-checklist==1.1.0
 
@@ -149,23 +149,30 @@ def plain(loop, *args):
         loop(*args)
 
 
+def parts(name, which):
+    "What one tool says of the wrong loops, of their twins and of the right loops, and processor times of the right ones without and with it."
+    tool, said, times = TOOLS[name][0], {'wrong': {}, 'twins': {}, 'right': {}}, [0, 0]
+    if 'wrong' in which: said['wrong'] = {n: run(tool, l, True) for n, l in WRONG.items()}
+    if 'twins' in which: said['twins'] = {n: run(tool, l, False) for n, l in WRONG.items()}
+    for n, l in RIGHT.items() if 'right' in which else ():
+        t0 = time.process_time(); plain(l)
+        t1 = time.process_time(); said['right'][n] = run(tool, l)
+        times = [times[0] + t1 - t0, times[1] + time.process_time() - t1]
+    return said, times
+
+
+def report(name, said, times, every=False):
+    wrong, twins, right = said.values()
+    caught = sum(bool((wrong[n] or set()) - (twins[n] or set())) for n in wrong) if wrong and twins else '?'
+    alarms = [f'{sum(map(bool, s.values()))} of {len(s)}' for s in (right, twins)]
+    cost = f'{times[1] / times[0]:.1f}' if times[0] else '?'
+    print(f'{name:22}{caught:>6} of {len(WRONG)}{sum(s is None for s in wrong.values()):>16}{alarms[0]:>27}{alarms[1]:>10}{TOOLS[name][2]:>7}{cost:>8}', flush=True)
+    for part, loops in said.items() if every else (): print(*(f'  {part} {n} {sorted(s) if s is not None else "-"}' for n, s in loops.items()), sep='\n')
+
+
 if __name__ == '__main__':
     torch.set_num_threads(1)
-    names = sys.argv[1:] or list(TOOLS)
-    print(f'{"":22}{"caught":>12}{"does not apply":>16}{"false alarms: right loops":>27}{"twins":>9}{"lines":>7}{"time":>8}')
-    for name in names:
-        tool, _, lines = TOOLS[name]
-        pairs = {n: (run(tool, l, True), run(tool, l, False)) for n, l in WRONG.items()}
-        right, usual, tooled = {}, 0, 0
-        for n, l in RIGHT.items():
-            t0 = time.process_time(); plain(l)
-            t1 = time.process_time(); right[n] = run(tool, l)
-            usual, tooled = usual + t1 - t0, tooled + time.process_time() - t1
-        cost = tooled / usual
-        caught = [n for n, (bad, good) in pairs.items() if (bad or set()) - (good or set())]
-        n_a = sum(bad is None for bad, _ in pairs.values())
-        alarms, twins = sum(bool(r) for r in right.values()), sum(bool(good) for _, good in pairs.values())
-        print(f'{name:22}{len(caught):>6} of {len(WRONG)}{n_a:>16}{alarms:>21} of {len(RIGHT)}{twins:>3} of {len(WRONG)}{lines:>7}{cost:>7.1f}×', flush=True)
-        if len(names) == 1:
-            for n, (bad, good) in pairs.items(): print('  wrong', n, bad, '| twin', good)
-            for n, r in right.items(): print('  right', n, r)
+    names = [n for n in sys.argv[1:] if n in TOOLS] or list(TOOLS)
+    which = [n for n in sys.argv[1:] if n in ('wrong', 'twins', 'right')] or ['wrong', 'twins', 'right']
+    print(f'{"":22}{"caught":>12}{"does not apply":>16}{"false alarms: right loops":>27}{"twins":>10}{"lines":>7}{"× time":>8}')
+    for name in names: report(name, *parts(name, which), every=len(names) == 1)
