@@ -1213,7 +1213,7 @@ class _Gaze(_Books):
 
 # %% ../nbs/13_watch.ipynb #watch0061
 class _Events(_Gaze):
-    "From calls to events."
+    "From functions to events."
     def __init__(self, objects):
         super().__init__(objects)
         self.stepping, self.plain = False, True # inside of an optimizer's step; no checkpoint so far
@@ -1311,7 +1311,9 @@ class _Events(_Gaze):
         b.root = b.head = b.nodes = None
         self.known, self.lineage, self.losses = {}, {}, []
 
-    # calls of models and layers
+# %% ../nbs/13_watch.ipynb #watchn048
+class _Steps(_Events):
+    "From hooks to events."
     @_hook
     def before_layer(self, m, args):
         if not self.stack and id(m) not in self.outers:
@@ -1408,8 +1410,8 @@ class _Events(_Gaze):
         self.passes[id(loader)] = loader, n + 1
         if sum(n for _, n in self.passes.values()) <= 20: self.look(True)
 
-# %% ../nbs/13_watch.ipynb #watchn048
-class Watch(_Events):
+# %% ../nbs/13_watch.ipynb #watchn050
+class Watch(_Steps):
     "What `watch` returns: look at `findings`, print it, `plot()` it."
     def __enter__(self):
         self.hooks += [register_optimizer_step_post_hook(self.after_step)]
