@@ -4,15 +4,16 @@
 
 # %% ../nbs/13_watch.ipynb #watch0002
 from __future__ import annotations
-import gc, html, math, os, runpy, sys, threading, weakref
+import html, math, os, runpy, sys, textwrap, threading, weakref
 from collections import Counter, defaultdict
+from itertools import groupby
 from types import SimpleNamespace as Event
 from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook, register_optimizer_step_pre_hook
-from torch.overrides import TorchFunctionMode
+from torch.overrides import TorchFunctionMode, handle_torch_function
 from torch.utils.data import DataLoader, RandomSampler
 
 # %% auto #0
@@ -33,16 +34,97 @@ class Finding(NamedTuple):
         at = f', {self.where}' if self.where else ''
         return f'{self.severity.upper()} {self.kind} (step {self.step}{at})\n    {self.message}\n    {self.advice} Chapter {self.chapter}.'
 
+# %% ../nbs/13_watch.ipynb #watchn024
+KINDS = {
+    # the loss
+    'argument of the loss': ('04', 'Give cross_entropy the scores themselves, nll_loss their log_softmax(dim=1).'),
+    'threshold of scores': ('04', 'Compare scores with 0, or their sigmoid with 0.5.'),
+    'targets out of reach': ('04', 'Scale the targets, or change the last layer.'),
+    'broadcasting': ('05', 'Give both the same shape: squeeze(1) one of them.'),
+    'level of the loss': ('05', 'Look at the size of the first scores, at the labels, and at the rate.'),
+    'loss rises': ('05', 'Take a smaller rate, and look at the labels.'),
+    'no progress': ('05', 'Look at the labels, the rate, and whether every layer trains.'),
+    'not finite': ('03', 'Factor the maximum out, add eps inside sqrt and log, lower the rate, clip.'),
+    # gradient and step
+    'detached loss': ('06', 'Compute outputs and loss from the parameters in every step, without detach, data or item.'),
+    'stale graph': ('06', 'Detach what you carry from step to step, and compute the loss inside the loop.'),
+    'backward twice': ('06', 'Call backward() once for each loss.'),
+    'step without effect': ('05', 'In this order: zero_grad, forward, loss, backward, step.'),
+    'step twice': ('05', 'One step for each backward.'),
+    'steps lost in rounding': ('07', 'Keep the parameters in float32; let autocast choose 16 bits for the products.'),
+    'parameters that do not train': ('07', 'Register layers (nn.ModuleList, not a list) and give all of them to the optimizer.'),
+    'layer made in forward': ('01', 'Make layers in __init__.'),
+    'gradients not cleared': ('05', 'Call opt.zero_grad() once for every step, before backward.'),
+    'gradients thrown away': ('07', 'Clear only after a step, and divide the loss by the number of batches that you accumulate.'),
+    'clipping at the wrong time': ('07', 'Clip between backward (and unscale_, if there is a GradScaler) and step.'),
+    'accumulation': ('07', 'Divide the loss by the number of batches in a step.'),
+    'steps too long': ('10', 'Take a smaller rate; a summed loss needs one smaller by the number of rows.'),
+    'steps too short': ('10', 'Take a larger rate.'),
+    'eps in float16': ('07', 'Keep the parameters in float32, or take eps=1e-4.'),
+    'learning rate': ('10', 'Call scheduler.step() as often as its T_max, step_size or total_steps count.'),
+    'scheduler before optimizer': ('10', 'Call scheduler.step() after opt.step().'),
+    'units all alike': ('01', 'Start from random weights.'),
+    'dead units': ('01', 'Take a smaller rate, scale the inputs, look at the first bias.'),
+    # data and modes
+    'inputs': ('00', 'Scale the inputs alike in training and evaluation, to about mean 0 or 0 to 1.'),
+    'labels in order': ('08', 'Draw a new order in every epoch: DataLoader(…, shuffle=True).'),
+    'order of the rows': ('08', 'Seed once, before the loop.'),
+    'one batch only': ('08', 'Loop over the loader; next(iter(loader)) starts it anew.'),
+    'validation rows in training': ('09', 'Split once, before anything else; measure on rows that training never sees.'),
+    'a feature holds the label': ('09', 'Take it out.'),
+    'training in evaluation mode': ('09', 'Call model.train() before every epoch.'),
+    'evaluation in training mode': ('09', 'Call model.eval() before every measurement.'),
+    'fixed model in training mode': ('09', 'Call eval() on it.'),
+    'dropout in evaluation': ('09', 'Pass training=self.training.'),
+    'batch norm on one row': ('09', 'Take larger batches, drop_last=True, or GroupNorm.'),
+    # what is carried along, and what is seen
+    'a graph that grows': ('06', 'Add up loss.item() or loss.detach(), not loss.'),
+    'live state_dict': ('09', 'Keep copy.deepcopy(model.state_dict()).'),
+    'steps undone': ('07', 'Do not copy an average or an old state into the model that trains.'),
+    'optimizer made anew': ('07', 'Make it once, before the loop.'),
+    'what an output sees': ('06', 'Check batch_first, view against transpose, and the mask.'),
+    'a token sees the future': ('12', 'Pass a causal mask.'),
+    'target not shifted': ('12', 'Predict the next token: targets x[:, 1:], inputs x[:, :-1].'),
+    'batch_first': ('08', 'Pass batch_first=True, or give time as the first axis.'),
+}
+
+# %% ../nbs/13_watch.ipynb #watch0056
+LOGS = 'cross_entropy', 'binary_cross_entropy', 'binary_cross_entropy_with_logits'
+NLL = 'nll_loss', 'own nll', 'kl_div'
+PAIRED = {'mse_loss', 'l1_loss', 'smooth_l1_loss', 'huber_loss', 'binary_cross_entropy_with_logits', 'poisson_nll_loss'}
+LOSSES = PAIRED | {'cross_entropy', 'nll_loss', 'binary_cross_entropy', 'kl_div', 'log'}
+EQUAL = {'eq', '__eq__', 'ne', '__ne__'}
+VALUES = {'numpy', 'tolist', 'item'}
+ROUND = {'gt', '__gt__', 'ge', '__ge__', 'round'}
+FOLLOW = EQUAL | ROUND | VALUES - {'item'} | set(
+    'argmax max topk softmax log_softmax sigmoid squeeze view reshape flatten detach cpu float int long exp __getitem__ transpose type to sort view_as bool cat stack'.split()) | {'get data'}
+FILLS = set('masked_fill masked_fill_ full full_like where fill_ tensor triu empty empty_like'.split()) # infinities that are meant
+SILENT = set('__set__ size dim numel'.split()) | {'get ' + name for name in 'grad shape device dtype requires_grad grad_fn is_leaf is_sparse ndim'.split()}
+SCALING = tuple('mul_ __imul__ clamp_ clamp_min_ clamp_max_ div_ _foreach_mul_ _foreach_clamp_min_ _foreach_clamp_max_ _foreach_clamp_max'.split()
+                ) + ('_amp_foreach_non_finite_check_and_unscale_',)
+BOUNDS = dict(Sigmoid=(0, 1), Softmax=(0, 1), Tanh=(-1, 1), Relu=(0, math.inf))
+
+# %% ../nbs/13_watch.ipynb #watch0024
+LINEAR = {f'{name}Backward{i}' for i in (0, 1) for name in 'Mul Div Mean Sum Neg View Squeeze ReshapeAlias UnsafeView ToCopy'.split()}
+SQUARE = LINEAR | {'PowBackward0', 'AbsBackward0'}
+SHAPE = {f'{name}Backward{i}' for i in (0, 1) for name in 'View Squeeze Unsqueeze ReshapeAlias UnsafeView Transpose Permute T Clone ToCopy Slice Select'.split()}
+
 # %% ../nbs/13_watch.ipynb #watch0017
 def _where() -> str: # 'file.py:12', or ''
     "The innermost line on the stack that is neither PyTorch's nor this module's."
     frame = sys._getframe(1)
     while frame:
-        name = frame.f_code.co_filename
-        if frame.f_globals.get('__name__', '').split('.')[0] not in ('torch', 'contextlib') and frame.f_globals is not globals():
-            return f'{os.path.basename(name)}:{frame.f_lineno}'
+        if frame.f_globals is not globals() and frame.f_globals.get('__name__', '').split('.')[0] not in ('torch', 'contextlib'):
+            return f'{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}'
         frame = frame.f_back
     return ''
+
+# %% ../nbs/13_watch.ipynb #watchn026
+def _under(file:str) -> bool:
+    "Is a function of this file on the stack?"
+    frame = sys._getframe(1)
+    while frame and os.path.basename(frame.f_code.co_filename) != file: frame = frame.f_back
+    return frame is not None
 
 # %% ../nbs/13_watch.ipynb #watch0018
 def _values(g:Tensor|None) -> Tensor|None:
@@ -51,9 +133,9 @@ def _values(g:Tensor|None) -> Tensor|None:
 
 # %% ../nbs/13_watch.ipynb #watch0019
 def _some(p:Tensor) -> Tensor:
-    "A copy of at most about 4,000 entries, spread over the tensor."
+    "A copy of at most about 2,000 entries, spread over the tensor."
     p = _values(p.detach()).flatten()
-    return p[::max(1, len(p) // 4000)].clone()
+    return p[::max(1, len(p) // 2000)].clone()
 
 # %% ../nbs/13_watch.ipynb #watch0020
 def _spread(params, n:int=6) -> list:
@@ -64,17 +146,34 @@ def _spread(params, n:int=6) -> list:
 # %% ../nbs/13_watch.ipynb #watch0021
 def _nonzero(p:Tensor) -> bool:
     "Does this parameter hold a gradient that is not 0?"
-    return p.grad is not None and bool((_values(p.grad) != 0).any())
+    return p.grad is not None and bool(_some(p.grad).any() or _values(p.grad).any())
+
+# %% ../nbs/13_watch.ipynb #watchn027
+def _finite(x) -> bool:
+    "Is there neither nan nor infinity in it? A finite sum is proof enough; large numbers may have an infinite one."
+    if not isinstance(x, Tensor) or not x.is_floating_point() or x.is_sparse: return True
+    x = x.detach()
+    return math.isfinite(x.sum().item()) or bool(torch.isfinite(x).all())
+
+# %% ../nbs/13_watch.ipynb #watchn028
+def _ratio(p:Tensor, before:Tensor, after:Tensor) -> float:
+    "The size of a step over that of the weights; weights near 0 count as a tenth of what a fresh layer has."
+    size = max(before.float().norm().item(), .1 * math.sqrt(len(before) / p[0].numel()))
+    return (after.float() - before.float()).norm().item() / size
+
+# %% ../nbs/13_watch.ipynb #watchn029
+def _lost(p:Tensor, before:Tensor, after:Tensor) -> float:
+    "Which share of the weights that have a gradient did not move?"
+    had = _some(p.grad) != 0
+    return (((before == after) & had).sum() / had.sum()).item()
 
 # %% ../nbs/13_watch.ipynb #watch0022
-_KEYS = torch.arange(1, 1001).mul(2654435761).remainder(4294967291)
+_KEYS = torch.arange(1, 1001) * 0x1e3779b97f4a7c15 | 1 # odd, modulo 2⁶⁴
 
-def _row_hashes(x:Tensor) -> list[int]:
-    "An exact number for each row: equal rows have equal numbers, whatever batch they stand in."
-    x = x.detach().flatten(1)
-    x = x[:, ::max(1, x.shape[1] // 64)]
-    if x.is_floating_point(): x = x.float().view(torch.int32)
-    return (x.long() * _KEYS[:x.shape[1]]).sum(1).tolist()
+def _row_hashes(x:Tensor) -> Tensor:
+    "An exact number for each row of at most 1,000 columns: equal rows have equal numbers, whatever batch they stand in."
+    if x.is_floating_point(): x = x.float().view(torch.int32 if x.shape[1] % 2 else torch.int64) # two at a time, where they are pairs
+    return x.long() @ _KEYS[:x.shape[1]]
 
 # %% ../nbs/13_watch.ipynb #watch0023
 def _graph(root:Tensor) -> tuple[dict, dict]: # Nodes, and leaves, each by its id
@@ -89,11 +188,7 @@ def _graph(root:Tensor) -> tuple[dict, dict]: # Nodes, and leaves, each by its i
             todo += [f for f, _ in node.next_functions]
     return nodes, leaves
 
-# %% ../nbs/13_watch.ipynb #watch0024
-LINEAR = {'MulBackward0', 'DivBackward0', 'MeanBackward0', 'MeanBackward1', 'SumBackward0', 'SumBackward1', 'NegBackward0',
-          'ViewBackward0', 'SqueezeBackward0', 'ReshapeAliasBackward0', 'UnsafeViewBackward0', 'ToCopyBackward0'}
-SQUARE = LINEAR | {'PowBackward0', 'AbsBackward0'}
-
+# %% ../nbs/13_watch.ipynb #watchn030
 def _head(root:Tensor, known:dict) -> tuple[object, set]: # What was known of it, and the operations on the way
     "Go back from a loss, as long as it has one source, to the first node that is known."
     node, names = root.grad_fn, set()
@@ -105,224 +200,263 @@ def _head(root:Tensor, known:dict) -> tuple[object, set]: # What was known of it
     return known.get(id(node)), names
 
 # %% ../nbs/13_watch.ipynb #watch0025
-SHAPE = {'ViewBackward0', 'SqueezeBackward0', 'SqueezeBackward1', 'UnsqueezeBackward0', 'ReshapeAliasBackward0', 'UnsafeViewBackward0',
-         'TransposeBackward0', 'PermuteBackward0', 'TBackward0', 'CloneBackward0', 'ToCopyBackward0', 'SliceBackward0', 'SelectBackward0'}
-
 def _made_by(x:Tensor) -> str: # 'Softmax', 'Relu', …, or ''
     "The operation that computed `x`, reshaping aside."
     node = x.grad_fn
     while node is not None and node.name() in SHAPE: node = node.next_functions[0][0]
     return '' if node is None else node.name().split('Backward')[0]
 
+# %% ../nbs/13_watch.ipynb #watchn031
+def _first_output(out) -> Tensor|None:
+    "A model's output: itself, the first of several, or its `logits`."
+    out = out[0] if isinstance(out, (tuple, list)) and out else getattr(out, 'logits', out)
+    return out if isinstance(out, Tensor) else None
+
 # %% ../nbs/13_watch.ipynb #watch0026
+NORMS = nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d
+DROPOUTS = nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout
+
 def _sensitive(module:nn.Module) -> list[nn.Module]:
     "The layers that behave differently in training and in evaluation."
-    return [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._NormBase) and m.track_running_stats
-            or isinstance(m, nn.modules.dropout._DropoutNd) and m.p > 0 or isinstance(m, (nn.RNNBase, nn.MultiheadAttention)) and m.dropout > 0]
+    norms = [m for m in module.modules() if isinstance(m, NORMS) and m.track_running_stats]
+    drops = [m for m in module.modules() if isinstance(m, DROPOUTS) and m.p > 0]
+    return norms + drops + [m for m in module.modules() if isinstance(m, (nn.RNNBase, nn.MultiheadAttention)) and m.dropout > 0]
 
 # %% ../nbs/13_watch.ipynb #watch0028
 class Check:
-    "What to notice. A check answers some of: `op`, `loss`, `call`, `back`, `backed`, `step`, `end`."
-    kind = advice = chapter = ''
-    ops = () # The names of the operations that `op` wants to hear of
-    def __init__(self, w): self.w, self.bad, self.all = w, Counter(), Counter()
+    "What to notice. A check has a method for each event that it wants to hear of, and the names of operations for `op`."
+    well = '' # What it found well, if it found nothing
+    needs = '' # The event without which it saw nothing; '' if it counts itself
+    ops = ()
+    def __init__(self, w):
+        self.w, self.said, self.bad, self.all = w, False, Counter(), Counter()
+        self.setup()
 
-    def say(self, severity:str, message:str, where:str='', kind:str='', advice:str=''):
-        "Report a finding, the first of its kind only."
-        self.w.add(Finding(kind or self.kind, severity, self.w.t, message, where, advice or self.advice, self.chapter))
+    def setup(self): pass
 
-    def tally(self, bad:bool, key, least:int=3) -> bool: # True once `least` and nearly all seen at `key` were bad
+    def say(self, severity:str, kind:str, message:str, where:str='', advice:str=''):
+        "Report a finding; its advice and its chapter are in the table."
+        self.said = True
+        chapter, usual = KINDS[kind]
+        self.w.add(Finding(kind, severity, self.w.t, message, where, advice or usual, chapter))
+
+    def tally(self, bad, key, least:int=3) -> bool: # True once `least` and nearly all seen at `key` were bad
         self.all[key] += 1
         self.bad[key] += bool(bad)
         return bool(bad) and self.bad[key] >= least and self.bad[key] > .8 * self.all[key]
 
+    def looked(self) -> bool: return bool(self.w.told[self.needs] if self.needs else self.all)
+
 # %% ../nbs/13_watch.ipynb #watch0030
 class Scores(Check):
     "Does each loss get what it is made for: scores, log-probabilities, probabilities?"
-    kind, chapter, advice = 'argument of the loss', '04', 'Give cross_entropy the scores themselves, nll_loss their log_softmax(dim=1).'
-    FLOOR = 'of {k} classes the loss cannot fall below {f:.4f}'
+    well, needs = 'arguments of losses', 'loss'
 
     def loss(self, l):
-        x, made = l.input.detach(), _made_by(l.input)
-        if not x.is_floating_point() or x.numel() == 0: return
-        l.made, l.fault = made, None
-        if l.name in LOGS and isinstance(l.target, Tensor) and l.target.requires_grad and not l.input.requires_grad: l.fault = 'wrong', f'{l.name} gets the targets first and the outputs second.'; return self.judge(l, True)
-        if l.name in ('cross_entropy', 'nll_loss', 'own nll', 'kl_div') and x.dim(): self.rows(l, x.float(), made)
-        elif l.name == 'binary_cross_entropy_with_logits': self.logits(l, x, made)
-        if l.fault and l.name in ('cross_entropy', 'binary_cross_entropy_with_logits') or l.fault and l.eval: self.judge(l, True)
-        elif not l.fault: self.tally(False, l.where)
-
-    def rows(self, l, x, made):
-        dim = 0 if x.dim() == 1 else -1 if l.name == 'kl_div' else 1
-        k, total = x.shape[dim], x.sum(dim)
-        if k < 2: l.fault = l.name == 'cross_entropy' and ('wrong', f'The scores have one column: the probability of a single class is always 1 and the loss 0.') or None
-        elif made == 'Softmax' or bool(((total - 1).abs() < 1e-3).all() & (x.min() >= -1e-6)):
-            over = 0 if x.dim() == 2 and len(x) > 1 and bool(((x.sum(0) - 1).abs() < 1e-3).all() & ((total - 1).abs() > 1e-3).any()) else dim
-            floor = f': with {k} classes the loss cannot fall below {math.log(1 + (k - 1) / math.e):.4f}' if l.name == 'cross_entropy' else ''
-            l.fault = 'wrong', f'{l.name} gets probabilities ({"columns" if over == 0 and x.dim() == 2 else "rows"} that sum to 1){floor}.'
-        elif l.name == 'cross_entropy':
-            if made == 'Sigmoid': l.fault = 'wrong', f'cross_entropy gets the outputs of a sigmoid, between {x.min():.3f} and {x.max():.3f}: no class can be made likely.'
-            elif made in ('Relu', 'LeakyRelu', 'Tanh'): l.fault = 'suspicious', f'cross_entropy gets the outputs of {made.lower()}, {x.min():.3f} to {x.max():.3f}: scores need both signs and any size.'
-            elif made == 'LogSoftmax' and bool((x.logsumexp(dim).abs() < 1e-3).all()): l.fault = 'suspicious', 'cross_entropy gets log-probabilities; it takes their log_softmax, which changes nothing.'
-            elif made == 'LogSoftmax': l.fault = 'wrong', 'cross_entropy gets a log_softmax over another dimension than the classes.'
-        elif bool((x.logsumexp(dim).abs() > 0.05).float().mean() > 0.5):
-            other = x.dim() == 2 and bool((x.logsumexp(0).abs() < 1e-2).all())
-            what = 'log_softmax over the batch' if other else 'no log-probabilities'
-            l.fault = 'wrong', f'{l.name} gets {what}: the probabilities of a row add to {x.exp().sum(dim).flatten()[0]:.3g}, not 1.'
-
-    def logits(self, l, x, made):
-        if made in ('Sigmoid', 'Softmax', 'LogSigmoid', 'LogSoftmax'):
-            l.fault = 'wrong', f'binary_cross_entropy_with_logits gets the outputs of {made.lower()}, {x.min():.3f} to {x.max():.3f}: it takes the sigmoid itself.'
-        elif len(x) > 7 and 0 <= x.min() and x.max() <= 1 and made not in ('Relu', ''):
-            l.fault = 'suspicious', f'binary_cross_entropy_with_logits gets values between {x.min():.3f} and {x.max():.3f} only: are they probabilities?'
-
-    def threshold(self, a):
-        a = a.detach()
-        if self.tally(bool(((a < -.05) | (a > 1.05)).float().mean() > .1), 'threshold', 1): self.say('suspicious', f'Scores between {a.min():.3g} and {a.max():.3g} are compared with 0.5, as if they were probabilities.', _where(), 'threshold of scores', 'Compare scores with 0, or their sigmoid with 0.5.')
-
-    def judge(self, l, sole):
-        severity, message = l.fault
-        if l.name == 'own nll' and not sole: return
-        if l.name == 'own nll' or not sole: severity = 'suspicious'
-        if self.tally(True, l.where): self.say(severity, message, l.where)
+        x = l.input.detach()
+        if not x.is_floating_point() or not x.numel(): return
+        swapped = isinstance(l.target, Tensor) and l.target.requires_grad and not l.input.requires_grad
+        if l.name in LOGS and swapped: l.fault = 'wrong', f'{l.name} gets the targets first and the outputs second.'
+        elif l.name == 'cross_entropy' and x.dim(): l.fault = self.cross_entropy(x.float(), l.made)
+        elif l.name in NLL and x.dim(): l.fault = self.log_probabilities(l.name, x.float(), l.made)
+        elif l.name == 'binary_cross_entropy_with_logits': l.fault = self.logits(x, l.made)
+        if not l.fault: self.tally(False, l.where)
+        elif l.name in LOGS or l.eval: self.judge(l, True)
 
     def back(self, b): # nll_loss of scores is right as one term of a loss, wrong as the whole of it
-        l, names = _head(b.root, self.w.known)
-        if getattr(l, 'fault', None) and l.name in ('nll_loss', 'own nll', 'kl_div') and not l.eval: self.judge(l, names <= LINEAR)
+        l = b.head
+        if getattr(l, 'fault', None) and l.name in NLL and not l.eval: self.judge(l, b.names <= LINEAR)
+
+    def judge(self, l, sole):
+        if l.name == 'own nll' and not sole: return
+        severity, message = l.fault
+        if l.name == 'own nll' or not sole: severity = 'suspicious'
+        if self.tally(True, l.where): self.say(severity, 'argument of the loss', message, l.where)
+
+    def probabilities(self, name, x, made, dim):
+        k, total = x.shape[dim], x.sum(dim)
+        if made != 'Softmax' and not bool(((total - 1).abs() < 1e-3).all() & (x.min() >= -1e-6)): return None
+        over_rows = x.dim() == 2 and len(x) > 1 and bool(((x.sum(0) - 1).abs() < 1e-3).all() & ((total - 1).abs() > 1e-3).any())
+        floor = f': with {k} classes the loss cannot fall below {math.log(1 + (k - 1) / math.e):.4f}' if name == 'cross_entropy' else ''
+        return 'wrong', f'{name} gets probabilities ({"columns" if over_rows else "rows"} that sum to 1){floor}.'
+
+    def cross_entropy(self, x, made):
+        dim = 0 if x.dim() == 1 else 1
+        if x.shape[dim] < 2: return 'wrong', 'The scores have one column: the probability of a single class is always 1 and the loss 0.'
+        between = f'cross_entropy gets the outputs of {made}, between {x.min():.3f} and {x.max():.3f}'
+        if made == 'Sigmoid': return 'wrong', f'{between}: no class can be made likely.'
+        if made in ('Relu', 'LeakyRelu', 'Tanh'): return 'suspicious', f'{between}: scores need both signs and any size.'
+        if made != 'LogSoftmax': return self.probabilities('cross_entropy', x, made, dim)
+        if (x.logsumexp(dim).abs() > 1e-3).any(): return 'wrong', 'cross_entropy gets a log_softmax over another dimension than the classes.'
+        return 'suspicious', 'cross_entropy gets log-probabilities; it takes their log_softmax, which changes nothing.'
+
+    def log_probabilities(self, name, x, made):
+        dim = 0 if x.dim() == 1 else -1 if name == 'kl_div' else 1
+        if x.shape[dim] < 2: return None
+        fault, sums = self.probabilities(name, x, made, dim), x.logsumexp(dim)
+        if fault or (sums.abs() > .05).float().mean() < .5: return fault
+        what = 'log_softmax over the batch' if x.dim() == 2 and (x.logsumexp(0).abs() < 1e-2).all() else 'no log-probabilities'
+        return 'wrong', f'{name} gets {what}: the probabilities of a row add to {sums.exp().flatten()[0]:.3g}, not 1.'
+
+    def logits(self, x, made):
+        between = f'between {x.min():.3f} and {x.max():.3f}'
+        if made in ('Sigmoid', 'Softmax', 'LogSigmoid', 'LogSoftmax'):
+            return 'wrong', f'binary_cross_entropy_with_logits gets the outputs of {made}, {between}: it takes the sigmoid itself.'
+        if len(x) > 7 and 0 <= x.min() and x.max() <= 1 and made not in ('Relu', ''):
+            return 'suspicious', f'binary_cross_entropy_with_logits gets values {between} only: are they probabilities?'
+
+# %% ../nbs/13_watch.ipynb #watchn032
+class Threshold(Check):
+    "Are scores compared with 0.5, as if they were probabilities?"
+    well = 'thresholds'
+
+    def compared(self, scores):
+        x = scores.detach()
+        if not self.tally(((x < -.05) | (x > 1.05)).float().mean() > .1, 'scores', 1): return
+        self.say('suspicious', 'threshold of scores', f'Scores between {x.min():.3g} and {x.max():.3g} are compared with 0.5.', _where())
 
 # %% ../nbs/13_watch.ipynb #watch0031
 class Clamped(Check):
     "Are scores cut to 0…1 in order to pass for probabilities?"
-    kind, chapter, advice, ops = 'argument of the loss', '04', 'Use binary_cross_entropy_with_logits on the scores.', ('clamp', 'clip', 'hardtanh', 'clamp_')
+    well, ops = 'clamps', ('clamp', 'clip', 'hardtanh', 'clamp_')
+    def setup(self): self.cut = {}
+
     def op(self, o):
         if not o.args or not o.out.requires_grad or not o.args[0].is_floating_point(): return
-        low, high = (list(o.args[1:]) + [o.kwargs.get('min', o.kwargs.get('min_val')), o.kwargs.get('max', o.kwargs.get('max_val'))] + [None])[:2]
+        bounds = list(o.args[1:]) + [o.kwargs.get('min', o.kwargs.get('min_val')), o.kwargs.get('max', o.kwargs.get('max_val'))]
+        low, high = (bounds + [None])[:2]
         if not isinstance(low, (int, float)) or not isinstance(high, (int, float)) or abs(low) > .01 or abs(high - 1) > .01: return
-        x, self.w.clamped = o.args[0].detach(), getattr(self.w, 'clamped', {})
-        cut = ((x < -.02) | (x > 1.02)).float().mean().item()
-        self.w.clamped[id(o.out.grad_fn)] = o.out.grad_fn, cut
+        x = o.args[0].detach()
+        self.cut[id(o.out.grad_fn)] = o.out.grad_fn, ((x < -.02) | (x > 1.02)).float().mean().item()
 
     def loss(self, l):
-        made = getattr(self.w, 'clamped', {}).get(id(l.input.grad_fn))
-        if made and l.name in ('binary_cross_entropy', 'log') and self.tally(made[1] > .1, l.where):
-            self.say('wrong', f'{made[1]:.0%} of the values lie outside of 0 to 1 and are cut off before the logarithm: no gradient there.', l.where)
+        _, share = self.cut.get(id(l.input.grad_fn), (None, 0))
+        if l.name in ('binary_cross_entropy', 'log') and share and self.tally(share > .1, l.where):
+            self.say('wrong', 'argument of the loss', f'{share:.0%} of the values lie outside of 0 to 1 and are cut off before the logarithm: no gradient there.',
+                     l.where, 'Use binary_cross_entropy_with_logits on the scores.')
 
 # %% ../nbs/13_watch.ipynb #watch0032
-LOGS = 'cross_entropy', 'binary_cross_entropy', 'binary_cross_entropy_with_logits'
-BOUNDS = dict(Sigmoid=(0, 1), Softmax=(0, 1), Tanh=(-1, 1), Relu=(0, math.inf))
-
 class Targets(Check):
     "Can the outputs reach the targets at all?"
-    kind, chapter, advice = 'targets out of reach', '04', 'Scale the targets, or change the last layer.'
+    well, needs = 'targets', 'loss'
+
     def loss(self, l):
         y = l.target
         if not isinstance(y, Tensor) or not y.is_floating_point() or not y.numel(): return
         low, high = y.min().item(), y.max().item()
-        if l.name == 'cross_entropy' and y.shape == l.input.shape and self.tally(bool(((y.sum(1) - 1).abs() > .01).float().mean() > .02), l.where): self.say('suspicious', 'The targets of cross_entropy do not add to 1: several classes a row need binary_cross_entropy_with_logits.', l.where)
-        if l.name.startswith('binary_cross_entropy'): bounds, what = (0, 1), 'a probability, 0 to 1'
-        elif l.name == 'kl_div' and not l.kwargs.get('log_target'): bounds, what = (0, math.inf), 'a probability'
-        elif l.name in ('mse_loss', 'l1_loss', 'smooth_l1_loss', 'huber_loss'): bounds, what = BOUNDS.get(_made_by(l.input), (-math.inf, math.inf)), f'what {_made_by(l.input).lower()} can give'
+        if l.name.startswith('binary_cross_entropy') or l.name == 'cross_entropy': bounds, what = (0, 1), 'between 0 and 1, as probabilities are'
+        elif l.name in PAIRED and l.made in BOUNDS: bounds, what = BOUNDS[l.made], f'within the range of {l.made.lower()}, which made the outputs'
         else: return
         share = ((y < bounds[0] - .01) | (y > bounds[1] + .01)).float().mean().item()
-        if self.tally(share > 0, l.where) and share > .02: self.say('wrong', f'{share:.0%} of the targets of {l.name} ({low:.3g} to {high:.3g}) are not {what}.', l.where)
+        if self.tally(share > 0, l.where) and share > .02:
+            self.say('wrong', 'targets out of reach', f'{share:.0%} of the targets of {l.name} ({low:.3g} to {high:.3g}) are not {what}.', l.where)
 
 # %% ../nbs/13_watch.ipynb #watch0033
 class Broadcast(Check):
     "Are (n, 1) and (n,) combined to (n, n)?"
-    kind, chapter, advice = 'broadcasting', '05', 'Give both the same shape: squeeze(1) one of them.'
+    well, needs = 'shapes', 'back'
     ops = ('sub', '__sub__', 'rsub', '__rsub__', 'eq', '__eq__', 'ne', 'sum', 'mean', 'float')
-    def __init__(self, w): super().__init__(w); self.made, self.subs = {}, {}
-
-    def grown(self, a, b, out):
-        return (isinstance(a, Tensor) and isinstance(b, Tensor) and a.shape != b.shape and {a.dim(), b.dim()} == {1, 2} and a.numel() == b.numel() > 1
-                and out.numel() == a.numel() ** 2 and a.untyped_storage().data_ptr() != b.untyped_storage().data_ptr())
+    def setup(self): self.equal, self.differences = {}, {}
 
     def op(self, o):
-        if o.name in ('sum', 'mean', 'float'):
-            made = self.made.get(id(o.args[0])) if o.args else None
-            if not made or made[0]() is not o.args[0]: return
-            if o.name == 'float': self.made[id(o.out)] = weakref.ref(o.out), made[1]
-            elif o.out.dim() == 0 and self.tally(True, o.where(), 2): self.say('wrong', f'{made[1]} are compared as a square of all pairs; the count of equal ones is not the number of hits.', o.where())
-        elif len(o.args) == 2 and self.grown(*o.args, o.out):
-            shapes = ' and '.join(str(tuple(a.shape)) for a in o.args)
-            if 'eq' in o.name or o.name == 'ne': self.made[id(o.out)] = weakref.ref(o.out), shapes
-            elif o.out.grad_fn is not None and not all(a.requires_grad for a in o.args): self.subs[id(o.out.grad_fn)] = o.out.grad_fn, shapes, o.where()
+        if o.name in ('sum', 'mean', 'float'): return self.reduced(o)
+        if len(o.args) != 2 or not self.square(*o.args, o.out): return
+        shapes = ' and '.join(str(tuple(a.shape)) for a in o.args)
+        if o.name in EQUAL: self.equal[id(o.out)] = weakref.ref(o.out), shapes
+        elif o.out.grad_fn is not None and not all(a.requires_grad for a in o.args): self.differences[id(o.out.grad_fn)] = o.out.grad_fn, shapes, _where()
+
+    def square(self, a, b, out): # a matrix of one's own with itself, as in distances, is meant
+        if not isinstance(a, Tensor) or not isinstance(b, Tensor) or {a.dim(), b.dim()} != {1, 2}: return False
+        return a.numel() == b.numel() > 1 and out.numel() == a.numel() ** 2 and a.untyped_storage().data_ptr() != b.untyped_storage().data_ptr()
+
+    def reduced(self, o):
+        ref, shapes = self.equal.get(id(o.args[0]) if o.args else 0, (None, ''))
+        if ref is None or ref() is not o.args[0]: return
+        if o.name == 'float': self.equal[id(o.out)] = weakref.ref(o.out), shapes
+        elif o.out.dim() == 0 and self.tally(True, 'equal', 2):
+            self.say('wrong', 'broadcasting', f'{shapes} are compared as a square of all pairs; the count of equal ones is not the number of hits.', _where())
 
     def loss(self, l):
         y = l.target
-        if l.name in PAIRED and isinstance(y, Tensor) and l.input.shape != y.shape:
-            n = torch.broadcast_shapes(l.input.shape, y.shape)
-            if math.prod(n) > max(l.input.numel(), y.numel()) and self.tally(True, l.where, 2):
-                self.say('wrong', f'{l.name} of {tuple(l.input.shape)} and {tuple(y.shape)} is a mean over {tuple(n)}: every output against every target.', l.where)
+        if l.name not in PAIRED or not isinstance(y, Tensor) or l.input.shape == y.shape: return
+        shape = torch.broadcast_shapes(l.input.shape, y.shape)
+        if math.prod(shape) > max(l.input.numel(), y.numel()) and self.tally(True, l.where, 2):
+            self.say('wrong', 'broadcasting', f'{l.name} of {tuple(l.input.shape)} and {tuple(y.shape)} is a mean over {tuple(shape)}: every output against every target.', l.where)
 
     def back(self, b):
-        found, names = _head(b.root, self.subs)
-        if found and names <= SQUARE and self.tally(True, found[2], 2): self.say('wrong', f'The difference of {found[1]} is a square of all pairs, and the loss its mean.', found[2])
-        self.subs.clear()
+        found, names = _head(b.root, self.differences)
+        if found and names <= SQUARE and self.tally(True, found[2], 2):
+            self.say('wrong', 'broadcasting', f'The difference of {found[1]} is a square of all pairs, and the loss its mean.', found[2])
+        self.differences.clear()
 
 # %% ../nbs/13_watch.ipynb #watch0035
 class Reached(Check):
     "Does the backward pass reach parameters, on a graph of its own, once?"
-    kind, chapter, advice = 'backward', '06', 'Compute outputs and loss anew from the batch in every step.'
-    def __init__(self, w): super().__init__(w); self.last, self.was = None, []
+    well, needs = 'backward', 'back'
+    def setup(self): self.last, self.was = None, []
 
     def back(self, b):
-        stale, last = b.nodes.keys() & self.last.keys() if self.last else (), self.last
-        old = {id(f.variable) for k in stale for f, _ in b.nodes[k].next_functions if hasattr(f, 'variable')}
-        again = id(b.root.grad_fn) in stale
+        again = b.nodes.keys() & self.last.keys() if self.last else ()
+        old = {id(f.variable) for k in again for f, _ in b.nodes[k].next_functions if hasattr(f, 'variable')}
         moved = {id(p) for p, v in self.was if not torch.equal(_some(p), v)}
-        if self.tally(old & moved, 'stale', 3):
-            self.say('wrong', f'{len(stale)} of the {len(b.nodes)} operations in the graph belong to an earlier step: the loss was computed before the parameters moved, or keeps a sum or a state of old batches.', b.where,
-                     'stale graph', 'Detach what you carry from step to step, and compute the loss inside the loop.')
-        elif again and not moved and b.inputs is None and self.tally(True, 'twice', 3):
-            self.say('wrong', 'The same loss goes backward twice before a step: its gradient counts twice.', b.where, 'backward twice')
-        if not b.leaves and b.root.grad_fn is None and self.tally(True, 'leaf', 3):
-            self.say('wrong', 'backward() is called on a tensor with no history: no gradient reaches any parameter.', b.where, 'detached loss')
-        elif b.leaves and self.w.opts and not any(self.w.is_param(p) for p in b.leaves.values()) and self.tally(True, 'none', 5):
-            self.say('suspicious', 'No parameter of a model or an optimizer is in the graph of the loss.', b.where, 'detached loss')
+        if self.tally(old & moved, 'stale'):
+            self.say('wrong', 'stale graph', f'{len(again)} of the {len(b.nodes)} operations in the graph belong to an earlier step: '
+                     'the loss was computed before the parameters moved, or keeps a sum or a state of old batches.', b.where)
+        elif id(b.root.grad_fn) in again and not moved and b.inputs is None and self.tally(True, 'twice'):
+            self.say('wrong', 'backward twice', 'The same loss goes backward twice before a step: its gradient counts twice.', b.where)
+        if not b.leaves and b.root.grad_fn is None and self.tally(True, 'leaf'):
+            self.say('wrong', 'detached loss', 'backward() is called on a tensor with no history: no gradient reaches any parameter.', b.where)
+        elif b.leaves and self.w.opts and not any(map(self.w.is_param, b.leaves.values())) and self.tally(True, 'none', 5):
+            self.say('suspicious', 'detached loss', 'No parameter of a model or an optimizer is in the graph of the loss.', b.where)
         self.last, self.was = b.nodes, [(p, _some(p)) for p in _spread(b.leaves.values())]
 
 # %% ../nbs/13_watch.ipynb #watch0036
 class Effect(Check):
     "Does every optimizer change what it holds?"
-    kind, chapter, advice = 'step without effect', '05', 'In this order: zero_grad, forward, loss, backward, step.'
-    def __init__(self, w): super().__init__(w); self.seen = defaultdict(Counter)
+    well, needs = 'effect of steps', 'step'
+    def setup(self): self.seen = defaultdict(Counter)
 
     def step(self, s):
-        c = self.seen[id(s.opt)]
+        c, plain = self.seen[id(s.opt)], not s.closure
+        mine = any(id(p) in b.leaves for b in s.backs for p in s.params)
         c['all'] += 1
         c['moved'] += any(s.moved)
-        c['none'] += all(p.grad is None for p in s.params) and not s.closure
-        c['zero'] += not any(map(_nonzero, s.params)) and not s.closure
         c['backs'] += len(s.backs)
-        c['mine'] += any(id(p) in b.leaves for b in s.backs for p in s.params)
-        c['again'] += not any(id(p) in b.leaves for b in s.backs for p in s.params) and not s.closure and s.moved_before and any(map(_nonzero, _spread(s.params)))
+        c['mine'] += mine
+        c['none'] += plain and all(p.grad is None for p in s.params)
+        c['zero'] += plain and not any(map(_nonzero, s.params))
+        c['again'] += plain and not mine and s.moved_before and any(map(_nonzero, _spread(s.params)))
         c['lost'] += s.lost > .8
         c['rate'] += all(g['lr'] == 0 for g in s.opt.param_groups)
 
     def end(self):
         for key, c in self.seen.items():
-            opt, n = self.w.opts[key].opt, c['all']
-            if c['again'] >= 5 and c['again'] > .4 * n: self.say('suspicious', f'{c["again"]} of {n} steps used the gradient of the step before once more.', kind='step twice')
-            if c['lost'] >= 5 and c['lost'] > .5 * n and c['moved']: self.say('suspicious', 'More than 80% of the steps of single weights are lost in rounding: 16 bits do not hold them.', kind='steps lost in rounding', advice='Keep the parameters in float32; let autocast choose 16 bits for the products.')
-            if n < 3 or c['moved']: continue
-            name = f'{type(opt).__name__} made {n} steps that were looked at, and no parameter changed in any of them'
-            if c['rate'] == n: self.say('wrong', f'{name}: its rate is 0.', advice='Set a rate.')
-            elif c['mine'] and c['zero'] == n: self.say('wrong', f'{name}: gradients were computed, and were gone or 0 at the step.', advice='Call zero_grad before backward, and step after it.')
-            elif c['backs'] and not c['mine']: self.say('wrong', f'{name}: backward ran {c["backs"]} times and never reached them. They belong to another model, or the graph is cut.', advice='Make the optimizer after the model, from model.parameters(), and do not detach on the way to the loss.')
-            elif not c['backs'] and c['none'] == n: self.say('wrong', f'{name}: no backward pass before the step.')
-            else: self.say('wrong', f'{name}, although there were gradients: the steps are smaller than the numbers can hold.', advice='Keep the parameters in float32.')
+            n = c['all']
+            if c['again'] >= 5 and c['again'] > .4 * n: self.say('suspicious', 'step twice', f'{c["again"]} of {n} steps used the gradient of the step before once more.')
+            if c['lost'] >= 5 and c['lost'] > .5 * n and c['moved']:
+                self.say('suspicious', 'steps lost in rounding', 'More than 80% of the steps of single weights are lost in rounding: 16 bits do not hold them.')
+            if n >= 3 and not c['moved']: self.still(c, f'{type(self.w.opts[key].opt).__name__} made {n} steps that were looked at, and no parameter changed in any of them')
+
+    def still(self, c, name): # why did nothing move?
+        if c['rate'] == c['all']: why, advice = 'its rate is 0.', 'Set a rate.'
+        elif c['mine'] and c['zero'] == c['all']: why, advice = 'gradients were computed, and were gone or 0 at the step.', 'Call zero_grad before backward, and step after it.'
+        elif c['backs'] and not c['mine']:
+            why = f'backward ran {c["backs"]} times and never reached them. They belong to another model, or the graph is cut.'
+            advice = 'Make the optimizer after the model, from model.parameters(), and do not detach on the way to the loss.'
+        elif not c['backs'] and c['none'] == c['all']: why, advice = 'no backward pass before the step.', ''
+        else: why, advice = 'there were gradients, but the steps are smaller than the numbers can hold.', 'Keep the parameters in float32.'
+        self.say('wrong', 'step without effect', f'{name}: {why}', advice=advice)
 
 # %% ../nbs/13_watch.ipynb #watch0037
 class Untrained(Check):
     "Is every parameter of the graph taken by an optimizer, and does every parameter of an optimizer get a gradient?"
-    kind, chapter, advice = 'parameters that do not train', '07', 'Register layers (nn.ModuleList, not a list), make them in __init__, and give all of them to the optimizer.'
-    def __init__(self, w): super().__init__(w); self.seen, self.first, self.got, self.cut, self.since = Counter(), {}, defaultdict(Counter), Counter(), None
-    ops = 'detach', 'get data', 'numpy', 'tolist', 'item', 'argmax'
+    well, needs = 'parameters that train', 'back'
+    ops = 'detach', 'get data', 'numpy'
+    def setup(self): self.seen, self.first, self.got, self.cut = Counter(), {}, defaultdict(Counter), Counter()
 
     def op(self, o): # a cut between layers: remember the line
-        x = o.args[0] if o.args and isinstance(o.args[0], Tensor) else None
-        if o.name in ('detach', 'get data', 'numpy') and x is not None and x.requires_grad and x.grad_fn is not None and x.numel() > 1 and torch.is_grad_enabled(): self.cut[o.where()] += 1
+        x = o.args[0]
+        if x.requires_grad and x.grad_fn is not None and x.numel() > 1 and torch.is_grad_enabled(): self.cut[_where()] += 1
 
     def back(self, b):
         for i, p in b.leaves.items():
@@ -330,35 +464,53 @@ class Untrained(Check):
             if i not in self.first: self.first[i] = p, _some(p)
 
     def step(self, s):
-        for p in s.params if s.backs else ():
-            self.got[id(p)][0 if p.grad is None else 1 + _nonzero(p)] += 1
+        for p in s.params if s.backs else (): self.got[id(p)]['none' if p.grad is None else 'some' if _nonzero(p) else 'zero'] += 1
 
     def end(self):
         lost = {i: p for i, (p, was) in self.first.items() if i not in self.w.optimized and torch.equal(_some(p), was)}
         fresh = [p for i, p in lost.items() if self.seen[i] == 1 and isinstance(p, nn.Parameter)]
-        if len(fresh) >= 5 and len({tuple(p.shape) for p in fresh}) * 3 <= len(fresh): self.say('wrong', f'{len(fresh)} parameters were in the graph of one loss each: the layer is made anew in every forward.', kind='layer made in forward')
-        kept = [p for i, p in lost.items() if self.seen[i] >= 5 and id(p) not in self.w.inputs]
-        if kept and (self.w.opts or len(kept) == len(self.first)):
-            what = ', '.join(self.w.name(p) for p in kept[:4]) + (f' and {len(kept) - 4} more' if len(kept) > 4 else '')
-            why = '' if self.w.opts else ': nothing ever steps them'
-            self.say('wrong', f'The loss depends on {what}: {len(kept)} tensors with a gradient that nothing uses{why}. No optimizer that steps holds them, and they never changed.')
-        dead = [self.w.optimized[i] for i, c in self.got.items() if sum(c.values()) >= 5 and not c[2] and self.w.optimized[i].requires_grad]
-        if len(dead) == len(self.got): return
-        for p, names in [(p, self.w.name(p)) for p in dead]:
-            state = self.w.ran.get(id(p))
-            if state == 'graph' and not self.got[id(p)][1] and any(n >= 5 for n in self.cut.values()):
-                return self.say('wrong', f'{names} took part in every forward and never got a gradient: the graph is cut at the line given.', self.cut.most_common(1)[0][0], advice='Do not detach between the layers and the loss.')
-            if state == 'no grad': return self.say('suspicious', f'{names} is in the optimizer, but its layer only runs without gradients.', advice='Take it out of the optimizer if you mean to freeze it.')
-            if self.got[id(p)][1] and p.dim() > 1: return self.say('suspicious', f'The gradient of {names} is exactly 0 at every step that was looked at.', advice='Look for dead units, or for a cut in the graph.')
+        if len(fresh) >= 5 and len({tuple(p.shape) for p in fresh}) * 3 <= len(fresh):
+            self.say('wrong', 'layer made in forward', f'{len(fresh)} parameters were in the graph of one loss each: the layer is made anew in every forward.')
+        kept = [p for i, p in lost.items() if self.seen[i] >= 5 and i not in self.w.inputs]
+        if kept and (self.w.opts or len(kept) == len(self.first)): self.unused(kept)
+        dead = [i for i, c in self.got.items() if sum(c.values()) >= 5 and not c['some'] and self.w.optimized[i].requires_grad]
+        if len(dead) < len(self.got): self.without_gradient(dead)
+
+    def unused(self, kept): # on purpose, if a model was frozen only by leaving it out of the optimizer
+        names = ', '.join(map(self.w.name, kept[:4])) + (f' and {len(kept) - 4} more' if len(kept) > 4 else '')
+        registered = all(self.w.owner.get(id(p), (0, 0, 0))[2] in self.w.outers.values() for p in kept)
+        stale = any(i not in self.first and i not in self.w.owner for i in self.w.optimized)
+        if self.w.opts and registered and not stale:
+            return self.say('suspicious', 'parameters that do not train', f'{names} get a gradient in every step, and no optimizer holds them.',
+                            advice='If they are to stay as they are, call requires_grad_(False) on them; if not, give them to the optimizer.')
+        why = '' if self.w.opts else ': nothing ever steps them'
+        self.say('wrong', 'parameters that do not train', f'The loss depends on {names}: {len(kept)} tensors with a gradient that nothing uses{why}. '
+                 'No optimizer that steps holds them, and they never changed.')
+
+    def without_gradient(self, dead):
+        cut = self.cut.most_common(1)
+        for i in dead:
+            p, state = self.w.optimized[i], self.w.ran.get(i)
+            name = self.w.name(p)
+            if state == 'graph' and not self.got[i]['zero'] and cut and cut[0][1] >= 5:
+                return self.say('wrong', 'parameters that do not train', f'{name} took part in every forward and never got a gradient: the graph is cut at the line given.',
+                                cut[0][0], 'Do not detach between the layers and the loss.')
+            if state == 'no grad':
+                return self.say('suspicious', 'parameters that do not train', f'{name} is in the optimizer, but its layer only runs without gradients.',
+                                advice='Take it out of the optimizer if you mean to freeze it.')
+            if self.got[i]['zero'] and p.dim() > 1:
+                return self.say('suspicious', 'parameters that do not train', f'The gradient of {name} is exactly 0 at every step that was looked at.',
+                                advice='Look for dead units, or for a cut in the graph.')
 
 # %% ../nbs/13_watch.ipynb #watch0038
 class Cleared(Check):
     "Are gradients cleared between steps, and used before they are cleared?"
-    kind, chapter, advice = 'gradients not cleared', '05', 'Call opt.zero_grad() once for every step, before backward.'
-    def __init__(self, w): super().__init__(w); self.state = {}
+    well, needs = 'clearing', 'backed'
+    def setup(self): self.state = {}
 
     def of(self, opt, params):
-        return self.state.setdefault(id(opt), Event(cleared=True, params=params, kept=[], values=[], steps=0, dirty=0, pending=0, lost=0, used=0, gap=self.w.gap))
+        new = dict(cleared=True, params=params, kept=[], values=[], steps=0, dirty=0, pending=0, lost=0, used=0, gap=self.w.gap)
+        return self.state.setdefault(id(opt), Event(**new))
 
     def back(self, b):
         loose = [p for i, p in b.leaves.items() if i not in self.w.optimized and i not in self.w.inputs]
@@ -376,8 +528,7 @@ class Cleared(Check):
         for s in self.state.values():
             mine = [p for p in s.params if id(p) in b.leaves]
             if not mine: continue
-            s.values = [(p, _some(p)) for p in _spread(mine)]
-            s.kept = self.grads(mine)
+            s.values, s.kept = [(p, _some(p)) for p in _spread(mine)], self.grads(mine)
             shared = any(id(p) in b.leaves for o in self.state.values() if o is not s for p in o.params)
             s.pending += bool(s.kept) and not shared and all(map(self.w.is_param, b.leaves.values()))
 
@@ -389,8 +540,7 @@ class Cleared(Check):
 
     def step(self, s):
         self.state.pop(id(None), None)
-        known = self.of(s.opt, s.params)
-        grads = self.grads(s.params)
+        known, grads = self.of(s.opt, s.params), self.grads(s.params)
         if not grads or not s.backs: known.cleared = True
         elif known.kept and not any(p is q and torch.equal(g, h) for p, g in grads for q, h in known.kept): known.lost = 0 # put together by hand
         if grads and s.backs: self.stepped(known)
@@ -398,28 +548,29 @@ class Cleared(Check):
 
     def end(self):
         for s in self.state.values():
-            if s.dirty >= 5 and s.dirty > .8 * (s.steps - 1): self.say('wrong', f'In {s.dirty} of {s.steps} steps the gradients of the step before were still there: each step adds up all batches so far.')
-            elif s.lost >= 5 and s.lost >= s.used >= 2: self.say('wrong', f'{s.lost} of {s.lost + s.used} backward passes were cleared before any step used them.', kind='gradients thrown away', advice='Clear only after a step, and divide the loss by the number of batches that you accumulate.')
+            if s.dirty >= 5 and s.dirty > .8 * (s.steps - 1):
+                self.say('wrong', 'gradients not cleared', f'In {s.dirty} of {s.steps} steps the gradients of the step before were still there: each step adds up all batches so far.')
+            elif s.lost >= 5 and s.lost >= s.used >= 2:
+                self.say('wrong', 'gradients thrown away', f'{s.lost} of {s.lost + s.used} backward passes were cleared before any step used them.')
 
 # %% ../nbs/13_watch.ipynb #watch0039
-class Scaled(Check):
-    "When are gradients clipped or scaled, and is an accumulated loss divided?"
-    kind, chapter, advice = 'clipping at the wrong time', '07', 'Clip between backward (and unscale_) and step.'
-    ops = ('mul_', '__imul__', 'clamp_', 'clamp_min_', 'clamp_max_', 'div_', '_foreach_mul_', '_foreach_clamp_min_', '_foreach_clamp_max_', '_foreach_clamp_max', 'tensor', '_amp_foreach_non_finite_check_and_unscale_')
-    def __init__(self, w): super().__init__(w); self.n, self.now, self.grads = Counter(), 'none', set()
+class Clipped(Check):
+    "Are gradients clipped between backward and step?"
+    well, needs, ops = 'clipping', 'clip', SCALING + ('tensor',)
+    def setup(self): self.n, self.now, self.line, self.grads = Counter(), 'none', '', set()
 
     def op(self, o):
-        if o.name == 'tensor':
-            if o.frame == 'clip_grad.py': self.n['empty'] += 1
+        if o.name == 'tensor': # clip_grad_norm_ makes one if it finds no gradient
+            self.n['empty'] += o.file == 'clip_grad.py'
             return
         some = o.args[0] if o.args and isinstance(o.args[0], (list, tuple)) else o.args[:1]
         if not any(isinstance(g, Tensor) and g.data_ptr() in self.grads and g.any() for g in some): return
-        if o.name.startswith('_amp'): self.n['unscale'] += 1; self.n['early'] += self.now == 'clipped'
+        if o.name.startswith('_amp'): self.n['early'] += self.now == 'clipped'
         elif self.now in ('back', 'clipped'): self.now = 'clipped'
-        elif self.now == 'stepped': self.now, self.line = 'late', o.where()
+        elif self.now == 'stepped': self.now, self.line = 'late', _where()
+        self.w.told['clip'] += 1
 
-    def back(self, b):
-        self.n['late'] += self.now == 'late' and not any(map(_nonzero, list(b.leaves.values())[:3]))
+    def back(self, b): self.n['late'] += self.now == 'late' and not any(map(_nonzero, list(b.leaves.values())[:3]))
 
     def backed(self, b):
         self.grads = {p.grad.data_ptr() for p in b.leaves.values() if p.grad is not None and not p.grad.is_sparse}
@@ -428,149 +579,168 @@ class Scaled(Check):
     def step(self, s):
         if not s.backs: return
         self.n['in time'] += self.now == 'clipped'
-        backs = [b for b in s.backs if any(id(p) in b.leaves for p in s.params)]
-        if not backs: return
-        whole = all(not {'DivBackward0', 'MulBackward0'} & b.names and b.mean for b in backs)
-        plain = 'betas' not in s.opt.defaults and not s.closure and self.now == 'back'
-        apart = len(backs) > 2 and len({b.call for b in backs}) == len(backs) and len({b.where for b in backs}) == 1
-        if self.tally(whole and plain and apart, 'whole'): self.say('suspicious', f'Each step adds the gradients of {len(backs)} mean losses: the step is {len(backs)} times as long as for one batch.', backs[-1].where, 'accumulation', 'Divide the loss by the number of batches in a step.')
-        self.now = 'stepped'
+        s.scaled, self.now = self.now != 'back', 'stepped'
 
     def end(self):
-        if self.n['late'] >= 3 and not self.n['in time']: self.say('wrong', f'{self.n["late"]} times the gradients were clipped after the step that they were for.', self.line)
-        elif self.n['early'] >= 3: self.say('wrong', f'{self.n["early"]} times gradients were clipped while they were still scaled by the GradScaler.', advice='Call scaler.unscale_(opt) before clipping.')
-        elif self.n['empty'] >= 3: self.say('wrong', f'{self.n["empty"]} times there was no gradient to clip.')
+        kind, n = 'clipping at the wrong time', self.n
+        if n['late'] >= 3 and not n['in time']: self.say('wrong', kind, f'{n["late"]} times the gradients were clipped after the step that they were for.', self.line)
+        elif n['early'] >= 3: self.say('wrong', kind, f'{n["early"]} times gradients were clipped while they were still scaled by the GradScaler.')
+        elif n['empty'] >= 3: self.say('wrong', kind, f'{n["empty"]} times there was no gradient to clip.')
 
-# %% ../nbs/13_watch.ipynb #watch0040
-class Rate(Check):
-    "How long are the steps, and what does the rate do?"
-    kind, chapter, advice = 'learning rate', '10', 'Call scheduler.step() after opt.step(), as often as its T_max, step_size or total_steps count.'
-    def __init__(self, w): super().__init__(w); self.ratios, self.order, self.start = [], [0, 0], {}
+# %% ../nbs/13_watch.ipynb #watchn033
+class Accumulated(Check):
+    "Is a loss that is accumulated over several batches divided by their number?"
+    well, needs = 'accumulation', 'step'
 
     def step(self, s):
-        if s.ratios: self.ratios.append((sorted(s.ratios)[len(s.ratios) // 2], max(s.ratios), s.closure))
-        lrs = [float(g['lr']) for g in s.opt.param_groups]
-        if s.backs and 'initial_lr' in s.opt.param_groups[0]:
-            self.order[0] += lrs != s.backs[-1].lrs.get(id(s.opt), lrs)
-            self.order[1] += 1
-        if any(p.dtype == torch.float16 for p in s.params) and s.opt.defaults.get('eps', 1) < 6e-8: self.say('wrong', f'eps {s.opt.defaults["eps"]:g} is 0 in float16, and Adam divides by it.', kind='eps in float16', advice='Keep the parameters in float32, or take eps=1e-4.')
+        backs = [b for b in s.backs if any(id(p) in b.leaves for p in s.params)]
+        if not backs: return
+        whole = all(b.mean and not {'DivBackward0', 'MulBackward0'} & b.names for b in backs)
+        apart = len(backs) > 2 and len({b.call for b in backs}) == len(backs) and len({b.where for b in backs}) == 1
+        plain = 'betas' not in s.opt.defaults and not s.closure and not s.scaled # Adam divides by itself
+        if self.tally(whole and plain and apart, 'whole'):
+            self.say('suspicious', 'accumulation', f'Each step adds the gradients of {len(backs)} mean losses: the step is {len(backs)} times as long as for one batch.', backs[-1].where)
+
+# %% ../nbs/13_watch.ipynb #watch0040
+class Lengths(Check):
+    "How long are the steps?"
+    well, needs = 'length of steps', 'step'
+    def setup(self): self.steps = []
+
+    def step(self, s):
+        if s.ratios and not s.closure: self.steps.append((sorted(s.ratios)[len(s.ratios) // 2], max(s.ratios)))
+        eps = s.opt.defaults.get('eps', 1)
+        if eps < 6e-8 and any(p.dtype == torch.float16 for p in s.params): self.say('wrong', 'eps in float16', f'eps {eps:g} is 0 in float16, and Adam divides by it.')
 
     def end(self):
-        if self.order[0] >= 3 and self.order[0] > .7 * self.order[1]: self.say('wrong', f'In {self.order[0]} of {self.order[1]} steps the scheduler changed the rate between backward and opt.step(): the first rate is never used.', kind='scheduler before optimizer')
-        for o in self.w.opts.values(): self.fall(o)
-        for o in self.w.opts.values(): self.skipped(o)
-        plain = [r for r in self.ratios if not r[2]]
-        if len(plain) >= 5:
-            largest, median = max(r[1] for r in plain), sorted(r[0] for r in plain)[len(plain) // 2]
-            if largest > 3 or median > .5: self.say('suspicious', f'A step changes the weights by {median:.2g} of their size (median), and by up to {largest:.2g}.', kind='steps too long', advice='Take a smaller rate; a summed loss needs one smaller by the number of rows.')
-            elif len(plain) >= 10 and max(r[1] for r in plain) < 3e-6 and not self.w.found('step without effect'): self.say('suspicious', f'A step changes the weights by at most {largest:.1e} of their size.', kind='steps too short', advice='Take a larger rate.')
+        if len(self.steps) < 5: return
+        largest, median = max(s[1] for s in self.steps), sorted(s[0] for s in self.steps)[len(self.steps) // 2]
+        if largest > 3 or median > .5:
+            self.say('suspicious', 'steps too long', f'A step changes the weights by {median:.2g} of their size (median), and by up to {largest:.2g}.')
+        elif len(self.steps) >= 10 and largest < 3e-6 and not self.w.found('step without effect'):
+            self.say('suspicious', 'steps too short', f'A step changes the weights by at most {largest:.1e} of their size.')
 
-    def skipped(self, o): # a schedule that only falls, and never showed its first value
-        first = o.opt.param_groups[0].get('initial_lr', 0)
-        if len(o.lrs) > 5 and o.lrs[0] < .99 * first and o.lrs[0] == max(o.lrs) > min(o.lrs): self.say('suspicious', f'The first step has the rate {o.lrs[0]:.3g}, not {first:.3g}: the scheduler was called before it.', kind='scheduler before optimizer')
+# %% ../nbs/13_watch.ipynb #watchn034
+class Rate(Check):
+    "What does the learning rate do, and when does the scheduler run?"
+    well, needs = 'learning rate', 'step'
+    def setup(self): self.early = self.n = 0
 
-    def fall(self, o):
-        lrs = o.lrs
+    def step(self, s):
+        if not s.backs or 'initial_lr' not in s.opt.param_groups[0]: return
+        lrs = [float(g['lr']) for g in s.opt.param_groups]
+        self.early += lrs != s.backs[-1].lrs.get(id(s.opt), lrs)
+        self.n += 1
+
+    def end(self):
+        if self.early >= 3 and self.early > .7 * self.n:
+            self.say('wrong', 'scheduler before optimizer', f'In {self.early} of {self.n} steps the scheduler changed the rate between backward and opt.step(): the first rate is never used.')
+        for o in self.w.opts.values():
+            self.fall(o.lrs)
+            self.skipped(o.lrs, o.opt.param_groups[0].get('initial_lr', 0))
+
+    def fall(self, lrs): # to 0, long before the end, or again and again
         peak = max(lrs, default=0)
-        if len(lrs) < 20 or peak == 0: return
+        if len(lrs) < 20 or not peak: return
         at = next(i for i, lr in enumerate(lrs) if lr > .99 * peak)
         low = [i for i in range(at, len(lrs)) if lrs[i] <= 1e-3 * peak]
         falls = sum(lrs[i] <= 1e-3 * peak < lrs[i - 1] for i in low if i > at)
-        if len(low) > .4 * (len(lrs) - at): self.say('wrong' if len(low) > .6 * len(lrs) else 'suspicious', f'The rate fell from {peak:.3g} below {1e-3 * peak:.3g} at step {low[0]} of {len(lrs)}, and stayed there for {len(low)} steps.')
-        elif falls >= 4 and len(lrs) / falls < 25: self.say('suspicious', f'The rate falls to 0 and rises again {falls} times in {len(lrs)} steps.')
+        if len(low) > .4 * (len(lrs) - at):
+            self.say('wrong' if len(low) > .6 * len(lrs) else 'suspicious', 'learning rate',
+                     f'The rate fell from {peak:.3g} below {1e-3 * peak:.3g} at step {low[0]} of {len(lrs)}, and stayed there for {len(low)} steps.')
+        elif falls >= 4 and len(lrs) / falls < 25: self.say('suspicious', 'learning rate', f'The rate falls to 0 and rises again {falls} times in {len(lrs)} steps.')
+
+    def skipped(self, lrs, first): # a schedule that only falls, and never showed its first value
+        if len(lrs) > 5 and lrs[0] < .99 * first and lrs[0] == max(lrs) > min(lrs):
+            self.say('suspicious', 'scheduler before optimizer', f'The first step has the rate {lrs[0]:.3g}, not {first:.3g}: the scheduler was called before it.')
 
 # %% ../nbs/13_watch.ipynb #watch0041
 class Alike(Check):
     "Do all units of a layer compute the same, or nothing?"
-    kind, chapter, advice, ops = 'units all alike', '01', 'Start from random weights.', ('relu', 'relu_')
-    def __init__(self, w): super().__init__(w); self.dead, self.k = Counter(), [0, 0]
+    well, needs, ops = 'units', 'step', ('relu', 'relu_')
+    def setup(self): self.dead, self.place = Counter(), (0, 0)
 
     def step(self, s):
-        for p in s.params:
-            if p.dim() < 2 or len(p) < 2 or p.grad is None or p.grad.is_sparse or not _nonzero(p): continue
+        for p, was in zip(s.params, s.before):
+            if self.w.t == 0 and p.dim() > 1 and min(p.shape[:2]) > 1 and was[0] != 0 and (was == was[0]).all():
+                self.say('suspicious', 'units all alike', f'All weights of {self.w.name(p)} begin as {was[0].item():.3g}: only dropout or chance can tell its units apart.')
+            if p.dim() < 2 or len(p) < 2 or p.grad is None or p.grad.is_sparse or (p[0] != p[1]).any() or not _nonzero(p): continue
             same = bool((p == p[:1]).all() & (p.grad == p.grad[:1]).all())
-            if self.tally(same, id(p)): self.say('wrong', f'All {len(p)} rows of {self.w.name(p)} are equal, and so are their gradients: they will stay so.')
+            if self.tally(same, id(p)): self.say('wrong', 'units all alike', f'All {len(p)} rows of {self.w.name(p)} are equal, and so are their gradients: they will stay so.')
 
     def op(self, o):
         x = o.out.detach()
         if x.dim() < 2 or len(x) < 8 or not o.out.requires_grad or x.is_sparse: return
-        self.k = [self.k[0], self.k[1] + 1] if self.k[0] == self.w.t else [self.w.t, 0]
-        x = x.transpose(0, 1).flatten(1) if x.dim() != 3 else x.flatten(0, 1).T
-        share, key = (x == 0).all(1).float().mean().item(), ('dead', self.k[1])
-        if share > .9: self.dead[key] += 1
-        else: self.dead[key] = 0
-        if self.dead[key] >= 5: self.say('wrong' if share == 1 else 'suspicious', f'{share:.0%} of the {len(x)} units of a relu are 0 for every row of the batch, step after step.', o.where(), 'dead units', 'Take a smaller rate, scale the inputs, look at the first bias.')
+        self.place = (self.w.t, self.place[1] + 1) if self.place[0] == self.w.t else (self.w.t, 0) # which relu of this step
+        units = x.transpose(0, 1).flatten(1) if x.dim() != 3 else x.flatten(0, 1).T
+        share = (units == 0).all(1).float().mean().item()
+        self.dead[self.place[1]] = self.dead[self.place[1]] + 1 if share > .9 else 0
+        if self.dead[self.place[1]] >= 5:
+            self.say('wrong' if share == 1 else 'suspicious', 'dead units', f'{share:.0%} of the {len(units)} units of a relu are 0 for every row of the batch, step after step.', _where())
 
 # %% ../nbs/13_watch.ipynb #watch0042
 class Finite(Check):
     "Where does the first nan or infinity arise?"
-    kind, chapter, advice = 'not finite', '03', 'Factor the maximum out, add eps inside sqrt and log, lower the rate, clip.'
-    def __init__(self, w): super().__init__(w); self.born = None
+    well, needs = 'nan and infinity', 'back'
+    def setup(self): self.born = None
 
-    def any_op(self, o): # the first operation with finite inputs and an output that is not
-        if self.born and self.born[0] >= self.w.t - 1 or o.name in ('masked_fill', 'masked_fill_', 'full', 'full_like', 'where', 'fill_', 'tensor', 'triu', 'empty', 'empty_like'): return
-        outs = [x for x in (o.out if isinstance(o.out, tuple) else (o.out,)) if isinstance(x, Tensor) and x.is_floating_point() and not x.is_sparse]
-        if all(bool(torch.isfinite(x.detach()).all()) for x in outs): return
-        if all(bool(torch.isfinite(x.detach()).all()) for x in o.args if isinstance(x, Tensor) and x.is_floating_point()):
-            self.born = self.w.t, o.name, type(self.w.stack[-1]).__name__ if self.w.stack else '', o.where()
+    def any_op(self, name, args, out): # the first operation with finite inputs and an output that is not
+        if self.born and self.born[0] >= self.w.t - 1 or name in FILLS: return
+        outs = out if isinstance(out, tuple) else (out,)
+        if all(map(_finite, outs)) or not all(map(_finite, args)): return
+        self.born = self.w.t, f'{name} in {type(self.w.stack[-1]).__name__}' if self.w.stack else name, _where()
 
     def back(self, b):
-        l, _ = _head(b.root, self.w.known)
-        if bool(torch.isfinite(b.root.detach()).all()) or l and bool(torch.isfinite(l.out.detach()).all()): return
-        bad = next((self.w.name(p) for p in b.leaves.values() if not torch.isfinite(_some(p)).all()), '')
-        if self.born: how, where = f'the first came out of {self.born[1]}' + (f' in {self.born[2]}' if self.born[2] else ''), self.born[3]
-        else: how, where = f'{bad} is not finite' if bad else 'the parameters are still finite', b.where
-        self.say('wrong', f'The loss is {b.root.detach().flatten()[0].item()}: {how}.', where)
+        if _finite(b.root) or b.head and _finite(b.head.out): return
+        bad = next((self.w.name(p) for p in b.leaves.values() if not _finite(_some(p))), '')
+        how, where = f'{bad} is not finite' if bad else 'the parameters are still finite', b.where
+        if self.born: how, where = f'the first came out of {self.born[1]}', self.born[2]
+        self.say('wrong', 'not finite', f'The loss is {b.root.detach().flatten()[0].item()}: {how}.', where)
 
     def step(self, s):
         for p, was in zip(s.params, s.finite):
-            if was and p.grad is not None and not torch.isfinite(_some(p)).all(): return self.say('wrong', f'{self.w.name(p)} was finite before the step and is not after it.')
+            if was and p.grad is not None and not _finite(_some(p)):
+                return self.say('wrong', 'not finite', f'{self.w.name(p)} was finite before the step and is not after it.')
 
     def end(self):
         for p in self.w.optimized.values():
-            if not torch.isfinite(_some(p)).all(): return self.say('wrong', f'{self.w.name(p)} is not finite at the end.')
+            if not _finite(_some(p)): return self.say('wrong', 'not finite', f'{self.w.name(p)} is not finite at the end.')
 
 # %% ../nbs/13_watch.ipynb #watch0044
 class Inputs(Check):
     "Are the inputs of a size to learn from, and the same in training and evaluation?"
-    kind, chapter, advice = 'inputs', '00', 'Scale the inputs alike in training and evaluation, to about mean 0 or 0 to 1.'
+    well, needs = 'size of inputs', 'call'
     ops = ('linear', 'conv1d', 'conv2d', 'conv3d', 'matmul', '__matmul__', 'addmm', 'mm')
-    def __init__(self, w): super().__init__(w); self.size = {}
+    def setup(self): self.size = {}
 
     def op(self, o):
         x = o.args[0] if o.args else None
         if not isinstance(x, Tensor) or x.requires_grad or not o.out.requires_grad or x.dim() < 2 or x[0].numel() < 16: return
-        x = x.detach()
         high, low = x.max().item(), x.min().item()
-        bytes_ = 100 <= high <= 255 and low >= 0 and bool((x == x.round()).all()) and x.float().std() > 10
-        if self.tally(bytes_, 'bytes'): self.say('suspicious', f'The first layer gets whole numbers from {low:g} to {high:g}: pixels that were not scaled?', o.where())
-        elif self.tally(max(abs(high), abs(low)) < .02 and high > low, 'tiny'): self.say('suspicious', f'The inputs lie between {low:.2g} and {high:.2g}: scaled twice?', o.where())
-        elif self.tally(len(x) > 1 and bool((x == x[:1]).all()), 'rows'): self.say('wrong' if high == low == 0 else 'suspicious', f'All rows of every batch are equal ({low:g} to {high:g}).', o.where())
+        pixels = 100 <= high <= 255 and low >= 0 and bool((x == x.round()).all()) and x.float().std() > 10
+        if self.tally(pixels, 'pixels'): self.say('suspicious', 'inputs', f'The first layer gets whole numbers from {low:g} to {high:g}: pixels that were not scaled?', _where())
+        elif self.tally(max(abs(high), abs(low)) < .02 and high > low, 'tiny'): self.say('suspicious', 'inputs', f'The inputs lie between {low:.2g} and {high:.2g}: scaled twice?', _where())
+        elif self.tally(len(x) > 1 and bool((x == x[:1]).all()), 'rows'):
+            self.say('wrong' if high == low == 0 else 'suspicious', 'inputs', f'All rows of every batch are equal ({low:g} to {high:g}).', _where())
 
     def call(self, c):
-        if c.x is None or not c.x.is_floating_point() or c.x.requires_grad or c.x.numel() < 100 or not self.w.on: return
-        x = c.x.detach().float()
-        if self.tally(not torch.isfinite(x).all(), 'finite'): self.say('wrong', 'The inputs are not finite.', kind='not finite')
-        evaluates = not c.train and not c.grad
-        mine = self.size.setdefault(id(c.module), {}).setdefault(evaluates, [])
-        mine.append((x.mean().item(), x.std().item()))
+        if not c.x.is_floating_point() or c.x.requires_grad or c.x.numel() < 100: return
+        if self.tally(not _finite(c.x), 'finite'): self.say('wrong', 'not finite', 'The inputs are not finite.')
+        sizes = self.size.setdefault(id(c.module), {False: [], True: []})
+        sizes[not c.train and not c.grad].append((c.x.mean().item(), c.x.std().item()))
 
     def end(self):
         for sizes in self.size.values():
-            if len(sizes) < 2 or min(map(len, sizes.values())) < 2: continue
+            if min(map(len, sizes.values())) < 2: continue
             (m, s), (mv, sv) = ([sorted(v)[len(v) // 2] for v in zip(*sizes[k])] for k in (False, True))
-            if s > 0 and (sv > 4 * s or sv * 4 < s or abs(mv - m) > 4 * s): self.say('suspicious', f'Inputs have mean {m:.3g} and deviation {s:.3g} in training, {mv:.3g} and {sv:.3g} in evaluation.')
+            if s > 0 and (sv > 4 * s or sv * 4 < s or abs(mv - m) > 4 * s):
+                self.say('suspicious', 'inputs', f'Inputs have mean {m:.3g} and deviation {s:.3g} in training, {mv:.3g} and {sv:.3g} in evaluation.')
 
 # %% ../nbs/13_watch.ipynb #watch0045
-class Order(Check):
-    "Does training see different rows, in an order that does not matter?"
-    kind, chapter, advice = 'order of the rows', '08', 'Draw a new order in every epoch: DataLoader(…, shuffle=True).'
-    def __init__(self, w): super().__init__(w); self.batches, self.labels, self.view = [], defaultdict(list), True
-
-    def call(self, c):
-        if c.grad and c.rows and len(self.batches) < 20_000 and not c.x.requires_grad:
-            self.batches.append(hash(tuple(c.rows)))
-            self.view = c.x._is_view() and c.x.untyped_storage().nbytes() > 5 * c.x.numel() * c.x.element_size()
+class Labels(Check):
+    "Do labels come in an order that does not matter?"
+    well, needs = 'order of labels', 'loss'
+    def setup(self): self.labels = defaultdict(list)
 
     def loss(self, l):
         y = l.target
@@ -580,7 +750,6 @@ class Order(Check):
             self.labels[l.where].append(dict(zip(values.tolist(), counts.tolist())))
 
     def end(self):
-        self.repeated()
         for batches in self.labels.values(): self.clumps(batches)
 
     def clumps(self, batches):
@@ -588,373 +757,534 @@ class Order(Check):
         for b in batches: total.update(b)
         rows = sum(total.values())
         if n < 10 or len(total) < 2: return
-        excess = sum((b.get(v, 0) - sum(b.values()) * t / rows) ** 2 / (sum(b.values()) * t / rows) for b in batches for v, t in total.items())
+        expected = [{v: sum(b.values()) * t / rows for v, t in total.items()} for b in batches]
+        excess = sum((b.get(v, 0) - e) ** 2 / e for b, es in zip(batches, expected) for v, e in es.items())
         ratio = excess / ((n - 1) * (len(total) - 1)) # about 1 for rows in random order
         turns = sum(a.keys() != b.keys() for a, b in zip(batches, batches[1:])) / (n - 1)
-        if ratio > 4 and (len(total) > 2 or turns < .3): self.say('suspicious', f'Labels come in clumps: they differ from batch to batch {ratio:.1f} times as much as in random order; {sum(len(b) == 1 for b in batches)} of {n} batches hold one class only.', kind='labels in order')
+        if ratio > 4 and (len(total) > 2 or turns < .3):
+            self.say('suspicious', 'labels in order', f'Labels come in clumps: they differ from batch to batch {ratio:.1f} times as much as in random order; '
+                     f'{sum(len(b) == 1 for b in batches)} of {n} batches hold one class only.')
 
-    def repeated(self):
-        h, loaders = self.batches, self.w.passes
+# %% ../nbs/13_watch.ipynb #watchn035
+class Order(Check):
+    "Does training see different rows, and in a new order in every epoch?"
+    well, needs = 'order of rows', 'rows'
+    def setup(self): self.batches, self.part = [], 0
+
+    def rows(self, r):
+        if r.train: self.batches += (r.hashes[:, :1000] @ _KEYS[:r.hashes.shape[1]]).tolist()
+
+    def call(self, c): self.part += c.grad and c.drawn_from > 5 * len(c.x) # taken out of many more rows
+
+    def end(self):
+        h, loaders = self.batches, self.w.passes.values()
         if len(h) < 6: return
         period = next((i for i in range(1, len(h)) if h[i] == h[0]), 0)
         if not period or len(h) < 2.5 * period or any(a != b for a, b in zip(h, h[period:])): return
-        longer = [l for l, n, _ in loaders.values() if hasattr(l, '__len__') and len(l) > 1]
-        if period == 1 and max((n for l, n, _ in loaders.values() if l in longer), default=0) >= 5: self.say('wrong', f'All {len(h)} training batches were the same rows, while the loader has {len(longer[0])} batches.', kind='one batch only', advice='Loop over the loader; next(iter(loader)) starts it anew.')
-        elif period == 1 and (sum(n for _, n, _ in loaders.values()) > 2 or not loaders and self.view): self.say('suspicious', f'All {len(h)} training batches were the same rows, and there are others.', kind='one batch only')
-        elif period > 3 and any(isinstance(getattr(l, 'sampler', None), RandomSampler) for l in longer) : self.say('wrong', f'The loader shuffles, but every epoch has the same order (period {period} batches): its random numbers start anew.', advice='Seed once, before the loop.')
+        longer = [l for l, _ in loaders if hasattr(l, '__len__') and len(l) > 1]
+        if period == 1 and max((n for l, n in loaders if l in longer), default=0) >= 5:
+            self.say('wrong', 'one batch only', f'All {len(h)} training batches were the same rows, while the loader has {len(longer[0])} batches.')
+        elif period == 1 and (sum(n for _, n in loaders) > 2 or not loaders and self.part > 3):
+            self.say('suspicious', 'one batch only', f'All {len(h)} training batches were the same rows, and there are others.')
+        elif period > 3 and any(isinstance(getattr(l, 'sampler', None), RandomSampler) for l in longer):
+            self.say('wrong', 'order of the rows', f'The loader shuffles, but every epoch has the same order (period {period} batches): its random numbers start anew.')
 
 # %% ../nbs/13_watch.ipynb #watch0046
 class Leak(Check):
-    "Are validation rows unseen, and do features not hold the label?"
-    kind, chapter, advice = 'validation rows in training', '09', 'Split once, before anything else; measure on rows that training never sees.'
-    def __init__(self, w): super().__init__(w); self.train, self.evals, self.count, self.xy = set(), defaultdict(set), 0, []
+    "Are validation rows unseen by training?"
+    well, needs = 'validation rows', 'evaluated rows'
+    def setup(self): self.train, self.evals = [], []
 
-    def call(self, c):
-        if not c.rows or not c.x.is_floating_point() or c.x[0].numel() < 2: return
-        if c.grad:
-            if len(self.train) < 300_000: self.train.update(c.rows); self.count += len(c.rows)
-        elif self.w.t and not c.train:
-            share = len(self.train.intersection(c.rows)) / len(c.rows)
-            source = c.source or ('own', share if share in (0, 1) else .5) # without a loader, whole batches may belong to another measurement
-            if len(self.evals[source]) < 100_000: self.evals[source].update(c.rows)
-
-    def loss(self, l):
-        y, x = l.target, self.w.data
-        if x is None or l.eval or not isinstance(y, Tensor) or y.dim() != 1 or len(self.xy) > 5 or not x.is_floating_point() or x.dim() != 2 or len(x) != len(y) or x.shape[1] < 2: return
-        self.xy.append((x.detach().clone(), y.detach().clone()))
+    def rows(self, r):
+        if not r.x.is_floating_point() or r.x.shape[1] < 2: return
+        if r.train: self.train.append(r.hashes.flatten())
+        elif self.train and not r.mode:
+            self.evals.append((r.loader, r.hashes))
+            self.w.told['evaluated rows'] += 1
 
     def end(self):
-        if self.xy and len({x.shape[1] for x, _ in self.xy}) == 1: self.features(*map(torch.cat, zip(*self.xy)))
-        if not self.train or len(self.train) < .5 * self.count / max(1, self.w.t) : return
-        inside = {k: len(v & self.train) / len(v) for k, v in self.evals.items() if len(v) >= 20}
-        mixed = [s for s in inside.values() if .02 < s < .98]
-        if mixed: self.say('wrong', f'{max(mixed):.0%} of the rows of an evaluation are rows of the training set.')
-        elif inside and min(inside.values()) == 1 and max(len(v) for v in self.evals.values()) < .7 * len(self.train): self.say('suspicious', f'All {max(len(v) for v in self.evals.values())} rows of the evaluation are among the {len(self.train)} rows of the training set.')
+        if not self.train or not self.evals: return
+        rows = torch.cat(self.train)
+        train, evals = rows.unique(), defaultdict(list)
+        if len(train) < .5 * len(rows) / max(1, self.w.t): return
+        for loader, batches in self.evals:
+            for hashes in batches: # without a loader, whole batches may belong to another measurement
+                share = torch.isin(hashes, train).float().mean().item()
+                evals[loader or (share if share in (0, 1) else .5)].append(hashes)
+        evals = [torch.cat(e).unique() for e in evals.values()]
+        inside = [torch.isin(e, train).float().mean().item() for e in evals if len(e) >= 20]
+        mixed, most = [s for s in inside if .02 < s < .98], max(map(len, evals))
+        if mixed: self.say('wrong', 'validation rows in training', f'{max(mixed):.0%} of the rows of an evaluation are rows of the training set.')
+        elif inside and min(inside) == 1 and most < .7 * len(train):
+            self.say('suspicious', 'validation rows in training', f'All {most} rows of the evaluation are among the {len(train)} rows of the training set.')
 
-    def features(self, x, y):
+# %% ../nbs/13_watch.ipynb #watchn036
+class Telling(Check):
+    "Does a feature hold the label?"
+    well, needs = 'telling features', 'loss'
+    def setup(self): self.xy = []
+
+    def loss(self, l):
+        x, y = self.w.data, l.target
+        if x is None or l.eval or len(self.xy) > 5 or not isinstance(y, Tensor) or y.dim() != 1 or x.dim() != 2 or len(x) != len(y): return
+        if x.is_floating_point() and x.shape[1] > 1: self.xy.append((x.detach().clone(), y.detach().clone()))
+
+    def end(self):
+        if len({x.shape[1] for x, _ in self.xy}) != 1: return
+        x, y = map(torch.cat, zip(*self.xy))
         classes = y.unique()
         if not 2 <= len(classes) <= 50 or min((y == k).sum() for k in classes) < 4: return
-        spread = torch.stack([x[y == k].var(0) for k in classes]).mean(0)
-        telling = (spread <= 1e-4 * x.var(0)) & (x.var(0) > 0)
-        if telling.any(): self.say('suspicious', f'Column {telling.nonzero()[0].item()} of the inputs gives the label: within a class it hardly varies.', kind='a feature holds the label', advice='Take it out.')
+        x, mine = (x - x.mean(0)).double(), (y[:, None] == classes).double()
+        total = x.square().sum(0)
+        within = total - ((mine.T @ x).square() / mine.sum(0)[:, None]).sum(0)
+        telling = (within <= 1e-4 * total) & (x.amax(0) > x.amin(0))
+        if telling.any(): self.say('suspicious', 'a feature holds the label', f'Column {telling.nonzero()[0].item()} of the inputs gives the label: within a class it hardly varies.')
 
 # %% ../nbs/13_watch.ipynb #watch0047
 class Modes(Check):
     "Does the model train in training mode and get measured in evaluation mode?"
-    kind, chapter, advice = 'mode', '09', 'Call model.train() before every epoch and model.eval() before every measurement.'
-    ops = ('dropout', 'scaled_dot_product_attention', 'batch_norm', 'feature_dropout', 'alpha_dropout', 'dropout1d', 'dropout2d')
-    def __init__(self, w): super().__init__(w); self.open, self.fixed = [], {}
-
-    def op(self, o):
-        m, kw = self.w.stack[-1] if self.w.stack else None, o.kwargs
-        if m is None: return
-        if o.name == 'batch_norm':
-            x, on = o.args[0], kw.get('training', o.args[5] if len(o.args) > 5 else False)
-            if on and len(x) == 1 and self.tally(True, 'one', 2): self.say('suspicious', f'Batch norm on one row, {tuple(x.shape)}: its mean and deviation are the row itself.', o.where(), 'batch norm on one row', 'Take larger batches, drop_last=True, or GroupNorm.')
-        else:
-            p = kw.get('dropout_p', 0) if 'attention' in o.name else kw.get('p', .5) * bool(kw.get('training', len(o.args) > 2 and o.args[2]))
-            if p and not m.training and self.tally(True, type(m)): self.say('wrong', f'Dropout of {p:g} is at work in {type(m).__name__}, which is in evaluation mode.', o.where(), 'dropout in evaluation', 'Pass training=self.training.')
+    well, needs = 'modes', 'call'
+    def setup(self): self.open, self.fixed = [], {}
 
     def call(self, c):
-        if not self.w.on or not _sensitive(c.module): return
-        c.back = False
-        if c.train and c.node is None and not torch.is_grad_enabled(): # a teacher: fixed, and its layers in training mode
-            n, was = self.fixed.get(id(c.module), ((0, 0), None))
-            now = [_some(p) for p in _spread(c.module.parameters())]
-            same = was is not None and self.w.t > n[1] and all(map(torch.equal, now, was))
-            self.fixed[id(c.module)] = ((n[0] + 1 if same else 0) if was else 0, self.w.t), now
-            if self.fixed[id(c.module)][0][0] >= 6: self.say('suspicious', f'{type(c.module).__name__} is called without gradients in training mode, and nothing changes its parameters.', kind='fixed model in training mode', advice='Call eval() on it.')
+        if not _sensitive(c.module): return
+        if c.train and c.node is None and not torch.is_grad_enabled(): self.teacher(c.module)
         self.open = self.open[-50:] + [c]
+
+    def teacher(self, m): # never trained, and its layers in training mode?
+        (n, t), was = self.fixed.get(id(m), ((0, 0), None))
+        now = [_some(p) for p in _spread(m.parameters())]
+        same = was is not None and self.w.t > t and all(map(torch.equal, now, was))
+        self.fixed[id(m)] = (n + 1 if same else 0, self.w.t), now
+        if n >= 5 and same: self.say('suspicious', 'fixed model in training mode', f'{type(m).__name__} is called without gradients in training mode, and nothing changes its parameters.')
 
     def back(self, b):
         for c in self.open: c.back = c.back or id(c.node) in b.nodes
 
     def end(self):
-        measured = [c for c in self.open + self.w.kept if not c.back and c.train and c.measured]
-        if len({id(c) for c in measured}) >= 2: self.say('wrong', f'{type(measured[0].module).__name__} is measured in training mode: {len(_sensitive(measured[0].module))} layers drop units or use the statistics of the batch.', measured[0].where, 'evaluation in training mode')
-        for o in self.w.opts.values():
-            off = [t for t, m, train in o.flags if not train]
-            if len(off) < 3 or len(off) < .2 * len(o.flags) or not _sensitive(o.flags[0][1]): continue
-            first, model, n = o.flags[0][2], type(o.flags[0][1]).__name__, len(_sensitive(o.flags[0][1]))
-            if first: self.say('wrong', f'{model} trains in evaluation mode since step {off[0]}: {n} layers are switched off.', kind='training in evaluation mode')
-            elif len(off) == len(o.flags): self.say('suspicious', f'{model} was in evaluation mode in every step.', kind='training in evaluation mode')
+        measured = [c for c in self.open if not c.back and c.train and c.measured]
+        if len(measured) >= 2:
+            m = measured[0].module
+            self.say('wrong', 'evaluation in training mode', f'{type(m).__name__} is measured in training mode: {len(_sensitive(m))} layers drop units or use the statistics of the batch.', measured[0].where)
+        for o in self.w.opts.values(): self.off(o)
+
+    def off(self, o): # an optimizer whose model is in evaluation mode
+        off = [t for t, training in o.modes if not training]
+        if len(off) < 3 or len(off) < .2 * len(o.modes) or not _sensitive(o.model): return
+        name, n = type(o.model).__name__, len(_sensitive(o.model))
+        if o.modes[0][1]: self.say('wrong', 'training in evaluation mode', f'{name} trains in evaluation mode since step {off[0]}: {n} layers are switched off.')
+        elif len(off) == len(o.modes): self.say('suspicious', 'training in evaluation mode', f'{name} was in evaluation mode in every step.')
+
+# %% ../nbs/13_watch.ipynb #watchn037
+class Switches(Check):
+    "Do dropout and batch norm do what the mode of their layer says?"
+    well = 'dropout and batch norm'
+    ops = ('dropout', 'scaled_dot_product_attention', 'batch_norm', 'feature_dropout', 'alpha_dropout', 'dropout1d', 'dropout2d')
+
+    def op(self, o):
+        m = self.w.stack[-1] if self.w.stack else None
+        if m is None: return
+        if o.name == 'batch_norm':
+            on = o.kwargs.get('training', len(o.args) > 5 and o.args[5])
+            if self.tally(on and len(o.args[0]) == 1, 'one', 2):
+                self.say('suspicious', 'batch norm on one row', f'Batch norm on one row, {tuple(o.args[0].shape)}: its mean and deviation are the row itself.', _where())
+        else:
+            p = o.kwargs.get('dropout_p', 0) if 'attention' in o.name else o.kwargs.get('p', .5) * bool(o.kwargs.get('training', len(o.args) > 2 and o.args[2]))
+            if not m.training and self.tally(p, type(m)):
+                self.say('wrong', 'dropout in evaluation', f'Dropout of {p:g} is at work in {type(m).__name__}, which is in evaluation mode.', _where())
 
 # %% ../nbs/13_watch.ipynb #watch0049
-class Kept(Check):
-    "Is something carried along that should not be: graphs, a live state_dict, new optimizers, edits that undo steps?"
-    kind, chapter, advice = 'a graph that grows', '06', 'Add up loss.item() or loss.detach(), not loss.'
+class Graphs(Check):
+    "Are graphs kept that grow from step to step?"
+    well, needs = 'kept graphs', 'back'
     ops = ('add', '__add__', '__iadd__', 'add_', '__radd__')
-    def __init__(self, w): super().__init__(w); self.sums, self.roots, self.saved, self.undone = {}, [], [], [0, 0]
+    def setup(self): self.sums, self.roots = {}, []
 
     def op(self, o): # a sum of scalars with a history, over many steps
         if o.out.dim() or not o.out.requires_grad: return
         old = [self.sums.pop(id(a)) for a in o.args if id(a) in self.sums and self.sums[id(a)][0]() is a]
-        depth, t = max([(s[1], -s[2]) for s in old], default=(0, -self.w.t))
-        self.sums[id(o.out)] = weakref.ref(o.out), depth + 1, -t
-        if depth >= 10 and self.w.t + t >= 10: self.say('wrong', f'A sum of {depth} losses keeps the graphs of {self.w.t + t} steps.', o.where())
+        terms, since = max([s[1] for s in old], default=0) + 1, min([s[2] for s in old], default=self.w.t)
+        self.sums[id(o.out)] = weakref.ref(o.out), terms, since
+        if terms > 10 and self.w.t - since >= 10: self.say('wrong', 'a graph that grows', f'A sum of {terms} losses keeps the graphs of {self.w.t - since} steps.', _where())
 
     def back(self, b):
-        for s in [k for k, v in self.sums.items() if v[0]() is b.root]: del self.sums[s]
+        self.sums = {k: s for k, s in self.sums.items() if s[0]() is not b.root}
         self.roots = [r for r in self.roots if r() is not None and r().grad_fn is not None] + [weakref.ref(b.root)]
-        if len(self.roots) > 12: self.say('suspicious', f'{len(self.roots)} losses are kept with their graphs.')
+        if len(self.roots) > 12: self.say('suspicious', 'a graph that grows', f'{len(self.roots)} losses are kept with their graphs.')
+
+# %% ../nbs/13_watch.ipynb #watchn038
+class Kept(Check):
+    "Is something carried along that should not be: a live state_dict, new optimizers, edits that undo steps?"
+    well, needs = 'kept state', 'step'
+    def setup(self): self.saved, self.undone, self.done = [], 0, 0
 
     def step(self, s):
-        if s.undone is not None: self.undone = [self.undone[0] + s.undone, self.undone[1] + 1]
+        if s.undone is not None: self.undone, self.done = self.undone + s.undone, self.done + 1
 
-    def saved_state(self, module, state):
-        self.saved.append(([weakref.ref(v) for v in state.values() if isinstance(v, Tensor) and v.is_floating_point()], self.w.t, module, _where()))
+    def saves(self, module, state):
+        tensors = [weakref.ref(v) for v in state.values() if isinstance(v, Tensor) and v.is_floating_point()]
+        self.saved.append((tensors, self.w.t, module, _where()))
 
     def loads(self, module, state):
         own = {p.data_ptr() for p in module.parameters()}
         same = [k for k, v in state.items() if isinstance(v, Tensor) and v.numel() and v.data_ptr() in own]
-        if same and len(same) >= len(own) * .9 and self.w.t: self.say('wrong', 'load_state_dict gets a state_dict that shares its memory with the model: it moved with every step, and loading it changes nothing.', _where(), 'live state_dict', 'Keep copy.deepcopy(model.state_dict()).')
+        if same and len(same) >= len(own) * .9 and self.w.t:
+            self.say('wrong', 'live state_dict', 'load_state_dict gets a state_dict that shares its memory with the model: it moved with every step, and loading it changes nothing.', _where())
 
     def end(self):
         for tensors, t, module, where in self.saved:
             own = {p.data_ptr() for p in module.parameters()}
-            if self.w.t > t + 1 and sum(r() is not None and r().data_ptr() in own for r in tensors) >= len(own): self.say('suspicious', f'A state_dict taken after {t} steps is still held; it shares its memory with the model and moved with it.', where, 'live state_dict', 'Keep copy.deepcopy(model.state_dict()).')
-        if self.undone[1] >= 8 and self.undone[0] > .8 * self.undone[1]: self.say('suspicious', f'After {self.undone[0]} of {self.undone[1]} steps the parameters were set back to about where they had been.', kind='steps undone', advice='Do not copy an average or an old state into the model that trains.')
+            if self.w.t > t + 1 and sum(r() is not None and r().data_ptr() in own for r in tensors) >= len(own):
+                self.say('suspicious', 'live state_dict', f'A state_dict taken after {t} steps is still held; it shares its memory with the model and moved with it.', where)
+        if self.done >= 8 and self.undone > .8 * self.done:
+            self.say('suspicious', 'steps undone', f'After {self.undone} of {self.done} steps the parameters were set back to about where they had been.')
         once = [o for o in self.w.opts.values() if len(o.lrs) == 1 and ('betas' in o.opt.defaults or o.opt.defaults.get('momentum'))]
-        if len(once) >= 5 and len({id(p) for o in once for p in o.params}) * 2 <= sum(len(o.params) for o in once): self.say('wrong', f'{len(once)} optimizers made one step each: what an optimizer remembers is lost.', kind='optimizer made anew', advice='Make it once, before the loop.')
+        if len(once) >= 5 and len(set().union(*[o.ids for o in once])) * 2 <= sum(len(o.params) for o in once):
+            self.say('wrong', 'optimizer made anew', f'{len(once)} optimizers made one step each: what an optimizer remembers is lost.')
 
 # %% ../nbs/13_watch.ipynb #watch0050
 class Level(Check):
     "Is the loss where the number of classes says, at the start and at the end?"
-    kind, chapter, advice = 'level of the loss', '05', 'Look at the size of the first scores, at the labels, and at the rate.'
-    def __init__(self, w): super().__init__(w); self.losses = []
+    well = 'level of the loss'
+    def setup(self): self.losses = []
 
     def back(self, b):
         l = b.head
-        if l is None or l.name not in ('cross_entropy', 'nll_loss') or l.reduction != 'mean' or l.input.dim() != 2 or l.target.dim() != 1: return
-        self.losses.append((self.w.t or self.w.n, l.out.item(), math.log(l.input.shape[1]), l.target))
+        if l is None or l.name not in ('cross_entropy', 'nll_loss') or not b.mean or l.input.dim() != 2 or l.target.dim() != 1: return
+        self.tally(False, 'seen')
+        self.losses.append((self.w.t or self.w.n, l.out.item(), math.log(l.input.shape[1])))
 
     def end(self):
         if len(self.losses) < 3: return
-        t, first, level, _ = self.losses[0]
-        late = [x for s, x, *_ in self.losses if s > .6 * self.losses[-1][0]]
-        if len(late) >= 2 and min(late) > 1.5 * first + .5: self.say('suspicious', f'The loss rises from {first:.3g} to {sum(late) / len(late):.3g}.', kind='loss rises')
-        if first > 2 * level + 2: self.say('suspicious', f'The loss starts at {first:.3g}; equal scores for {math.exp(level):.0f} classes give {level:.3g}.', kind='level of the loss')
-        if self.losses[-1][0] >= 190 and len(late) >= 2 and level > .5 and min(late) > max(.98 * level, .98 * first): self.say('suspicious', f'After {self.w.t} steps the loss is {sum(late) / len(late):.3f}, no better than equal scores ({level:.3f}).', kind='no progress')
+        (_, first, level), last = self.losses[0], self.losses[-1][0]
+        late = [loss for step, loss, _ in self.losses if step > .6 * last]
+        mean = sum(late) / max(1, len(late))
+        if len(late) >= 2 and min(late) > 1.5 * first + .5: self.say('suspicious', 'loss rises', f'The loss rises from {first:.3g} to {mean:.3g}.')
+        if first > 2 * level + 2: self.say('suspicious', 'level of the loss', f'The loss starts at {first:.3g}; equal scores for {math.exp(level):.0f} classes give {level:.3g}.')
+        if last >= 190 and len(late) >= 2 and level > .5 and min(late) > .98 * max(level, first):
+            self.say('suspicious', 'no progress', f'After {self.w.t} steps the loss is {mean:.3f}, no better than equal scores ({level:.3f}).')
 
 # %% ../nbs/13_watch.ipynb #watch0051
 class Sight(Check):
     "What does a row, or a token, see? Asked of the gradient of one output with respect to the first layer's."
-    kind, chapter, advice = 'what an output sees', '06', 'Check batch_first, view against transpose, and the mask.'
-    ops = ('embedding', 'linear', 'conv1d', 'conv2d')
-    def __init__(self, w): super().__init__(w); self.h, self.tried = [], Counter()
+    well, ops = 'what outputs see', ('embedding', 'linear', 'conv1d', 'conv2d')
+    def setup(self): self.h, self.tried = [], Counter()
 
     def op(self, o):
         x = o.args[0]
-        if len(self.h) < 4 and len(self.w.stack) and not x.requires_grad and o.out.requires_grad and o.out.dim() > 1: self.h.append((o.out, x))
+        if len(self.h) < 4 and self.w.stack and not x.requires_grad and o.out.requires_grad and o.out.dim() > 1: self.h.append((o.out, x))
 
-    def call(self, c):
-        c.h, self.h = self.h, []
+    def call(self, c): c.h, self.h = self.h, []
 
     def loss(self, l):
-        c = self.w.last_call
+        c, y = self.w.last_call, l.target
         if c is None or l.eval or not c.h or self.tried[l.where] >= 3 or not self.w.plain or l.name not in ('cross_entropy', 'nll_loss', 'own nll'): return
-        y, (nodes, _) = l.target, _graph(l.input)
+        nodes, _ = _graph(l.input)
         self.tried[l.where] += 1
         if not isinstance(y, Tensor) or y.is_floating_point() or any('BatchNorm' in n.name() for n in nodes.values()): return
         for h, x in c.h:
             if id(h.grad_fn) not in nodes or len(x) < 2: continue
-            if h.dim() == 3 and not x.is_floating_point() and y.numel() == x.numel(): self.tokens(l, h, x, y.reshape(x.shape) if y.shape != x.shape else y)
-            elif y.dim() == 1 and len(h) == len(y) == len(l.input) and l.input.dim() == 2: self.rows(l, h)
+            if h.dim() == 3 and not x.is_floating_point() and y.numel() == x.numel(): self.tokens(l, h, x, y.reshape(x.shape))
+            elif y.dim() == 1 and len(h) == len(y) == len(l.input) and l.input.dim() == 2: self.others(l, h)
 
-    def rows(self, l, h):
+    def others(self, l, h):
         g, = torch.autograd.grad(l.input[0].sum(), h, retain_graph=True)
         others = int((g.flatten(1) != 0).any(1)[1:].sum())
-        if self.tally(others > 0, 'rows', 2): self.say('suspicious', f'The scores of the first row depend on {others} other rows of the batch.', l.where)
+        if self.tally(others > 0, 'rows', 2): self.say('suspicious', 'what an output sees', f'The scores of the first row depend on {others} other rows of the batch.', l.where)
 
     def tokens(self, l, h, x, y):
-        n, t = x.shape
-        if t < 3: return
-        shifted = bool((y[:, :-1] == x[:, 1:]).float().mean() > .95)
-        same, back = bool((y == x).all()), bool((y[:, 1:] == x[:, :-1]).all())
-        if not shifted and not same and not back: return
-        out = l.input.reshape(n, t, -1) if l.input.shape[0] == n * t else l.input.transpose(1, 2) if l.input.dim() == 3 and l.input.shape[-1] == t else None
-        if out is None: return
-        g, = torch.autograd.grad(out[0, t // 2].float().logsumexp(-1), h, retain_graph=True)
+        (n, t), at, z = x.shape, x.shape[1] // 2, l.input
+        ahead, same, behind = (y[:, :-1] == x[:, 1:]).float().mean() > .95, torch.equal(y, x), torch.equal(y[:, 1:], x[:, :-1])
+        out = z.reshape(n, t, -1) if len(z) == n * t else z.transpose(1, 2) if z.dim() == 3 and z.shape[-1] == t else None
+        if t < 3 or out is None or not (ahead or same or behind): return
+        g, = torch.autograd.grad(out[0, at].float().logsumexp(-1), h, retain_graph=True)
         seen = (g[0] != 0).any(-1)
-        if shifted and self.tally(bool(seen[t // 2 + 1:].any()), 'future', 2): self.say('wrong', f'The target of a token is the next one, and the scores of token {t // 2} depend on {int(seen[t // 2 + 1:].sum())} later ones: it sees the answer.', l.where, 'a token sees the future')
-        elif back and self.tally(bool(seen[t // 2 - 1]), 'back', 2): self.say('suspicious', 'The target of every token is the one before it, which the model sees.', l.where, 'target not shifted', 'Predict the next token: targets x[:, 1:], inputs x[:, :-1].')
-        elif same and self.tally(bool(seen[t // 2]) and not bool(seen[t // 2 + 1:].any()), 'same', 2): self.say('wrong', 'The target of every token is the token itself, which the model sees.', l.where, 'target not shifted', 'Predict the next token: targets x[:, 1:], inputs x[:, :-1].')
+        later = int(seen[at + 1:].sum())
+        if ahead and self.tally(later, 'ahead', 2):
+            self.say('wrong', 'a token sees the future', f'The target of a token is the next one, and the scores of token {at} depend on {later} later ones: it sees the answer.', l.where)
+        elif behind and self.tally(seen[at - 1], 'behind', 2): self.say('suspicious', 'target not shifted', 'The target of every token is the one before it, which the model sees.', l.where)
+        elif same and self.tally(seen[at] and not later, 'same', 2): self.say('wrong', 'target not shifted', 'The target of every token is the token itself, which the model sees.', l.where)
 
 # %% ../nbs/13_watch.ipynb #watch0052
 class Axes(Check):
     "Do recurrent and attention layers take the right axis for time?"
-    kind, chapter, advice = 'batch_first', '08', 'Pass batch_first=True, or give time as the first axis.'
-    def __init__(self, w): super().__init__(w); self.shapes = {}
+    well = 'axis of time'
+    def setup(self): self.shapes = {}
 
     def layer(self, m, args):
-        if isinstance(m, (nn.RNNBase, nn.MultiheadAttention)) and args and isinstance(args[0], Tensor) and args[0].dim() == 3 and not m.batch_first: self.shapes[id(m)] = type(m).__name__, tuple(args[0].shape)
+        if isinstance(m, (nn.RNNBase, nn.MultiheadAttention)) and not m.batch_first and args and isinstance(args[0], Tensor) and args[0].dim() == 3:
+            self.shapes[type(m).__name__] = tuple(args[0].shape)
 
     def loss(self, l):
-        n = len(l.target) if isinstance(l.target, Tensor) and l.target.dim() and l.input.dim() and len(l.input) == len(l.target) else 0
-        for name, shape in self.shapes.values():
-            if self.tally(n > 1 and shape[0] == n != shape[1] and (l.target.dim() == 1 or l.target.shape[1:2] == shape[1:2]), name): self.say('wrong', f'{name} has batch_first=False and gets {shape}: it takes the {n} rows for time, and each row sees the rows before it.', l.where)
+        y = l.target
+        n = len(y) if isinstance(y, Tensor) and y.dim() and l.input.dim() and len(l.input) == len(y) else 0
+        for name, shape in self.shapes.items():
+            rows_first = n > 1 and shape[0] == n != shape[1] and (y.dim() == 1 or y.shape[1] == shape[1])
+            if self.tally(rows_first, name):
+                self.say('wrong', 'batch_first', f'{name} has batch_first=False and gets {shape}: it takes the {n} rows for time, and each row sees the rows before it.', l.where)
         self.shapes.clear()
 
 # %% ../nbs/13_watch.ipynb #watch0054
-CHECKS = [Scores, Clamped, Targets, Broadcast, Reached, Effect, Untrained, Cleared, Scaled, Rate, Alike, Finite, Inputs, Order, Leak, Modes,
-          Kept, Level, Sight, Axes]
-
-# %% ../nbs/13_watch.ipynb #watch0056
-PAIRED = {'mse_loss', 'l1_loss', 'smooth_l1_loss', 'huber_loss', 'binary_cross_entropy_with_logits', 'poisson_nll_loss'}
-LOSSES = PAIRED | {'cross_entropy', 'nll_loss', 'binary_cross_entropy', 'kl_div', 'log'}
-FOLLOW = {'argmax', 'max', 'topk', 'softmax', 'log_softmax', 'sigmoid', 'round', 'squeeze', 'gt', '__gt__', 'ge', '__ge__', 'view', 'reshape', 'flatten',
-          'detach', 'cpu', 'float', 'int', 'long', 'exp', '__getitem__', 'get data', 'transpose', 'type', 'to', 'sort', 'view_as', 'bool'}
-EQUAL = {'eq', '__eq__', 'ne', '__ne__'}
+CHECKS = [Scores, Threshold, Clamped, Targets, Broadcast, Reached, Effect, Untrained, Cleared, Clipped, Accumulated, Lengths, Rate, Alike, Finite,
+          Inputs, Labels, Order, Leak, Telling, Modes, Switches, Graphs, Kept, Level, Sight, Axes]
+EVENTS = 'call', 'rows', 'loss', 'back', 'backed', 'step', 'end'
 
 # %% ../nbs/13_watch.ipynb #watch0058
 class _Mode(TorchFunctionMode):
     "Shows every PyTorch function that the loop calls to a `Watch`, while it looks."
-    def __init__(self, w): super().__init__(); self.w = w
+    def __init__(self, seen):
+        super().__init__()
+        self.seen = seen
+
     def __torch_function__(self, func, types, args=(), kwargs=None):
-        return self.w.function(func, args, kwargs or {})
+        if func is _caller: return 'watch'
+        return self.seen.function(func, args, kwargs or {})
+
+# %% ../nbs/13_watch.ipynb #watchn040
+def _caller() -> str: # The module of whoever calls this
+    return sys._getframe(1).f_globals['__name__']
+
+def _top_mode() -> str: # 'watch', the module of another mode, or '' where there is none
+    try: return handle_torch_function(_caller, ())
+    except TypeError: return ''
 
 # %% ../nbs/13_watch.ipynb #watch0059
 def _quietly(f):
     "What the watch itself computes is not watched, and what fails in it is noted, not raised: the loop goes on."
     def quiet(w, *args):
-        if w.busy or threading.get_ident() != w.thread: return
+        if w.busy or w.inside or threading.get_ident() != w.thread: return # inside: a checkpoint computes anew during backward
         w.busy = True
         try: return f(w, *args)
         except Exception as e: w.trouble.append(e)
         finally: w.busy = False
     return quiet
 
-# %% ../nbs/13_watch.ipynb #watch0060
+# %% ../nbs/13_watch.ipynb #watchn041
 def _hook(f):
-    "A quiet hook, during which PyTorch's functions are not shown to the watch; `w.on` says whether they are afterwards."
-    f = _quietly(f)
+    "A quiet hook. Meanwhile the function mode is set aside, so that what the watch computes costs no more than it must."
     def hook(w, *args):
-        if w.busy or w.inside or threading.get_ident() != w.thread: return # inside: a checkpoint computes anew during backward
-        if w.on: w.mode.__exit__(None, None, None)
-        f(w, *args)
-        if w.on: w.mode.__enter__()
+        if w.busy or w.inside or threading.get_ident() != w.thread: return
+        if w.shown: w.show(False)
+        w.busy = True
+        try: f(w, *args)
+        except Exception as e: w.trouble.append(e)
+        finally: w.busy = False
+        if w.on: w.show(True)
+        if w.on and not w.shown: w.look(False) # a mode of the loop's own forbids it: half of the events would be worse than none
     return hook
 
-# %% ../nbs/13_watch.ipynb #watch0061
-class Watch:
-    "What `watch` returns: look at `findings`, print it, `plot()` it."
+# %% ../nbs/13_watch.ipynb #watchn042
+class _Hook:
+    "A hook on a module. In a copy of the module, and in a saved one, it does nothing."
+    def __init__(self, f=None): self.f = f
+    def __call__(self, *args): return self.f(*args) if self.f else None
+    def __reduce__(self): return _Hook, ()
+
+# %% ../nbs/13_watch.ipynb #watch0060
+class _Books:
+    "What the loop consists of, and what was found in it."
     def __init__(self, objects):
         self.findings, self.history, self.trouble, self.thread = [], [], [], threading.get_ident()
-        self.on = self.whole = self.busy = self.stepping = self.inside = False
-        self.plain = True
-        self.t = self.n = self.evals = 0 # optimizer steps, training calls, evaluation calls since the last step
-        self.phases = self.run = 0
-        self.gap, self.recent = 0, []
-        self.usual = 1
-        self.opts, self.optimized, self.owner, self.ran, self.inputs, self.modules = {}, {}, {}, {}, {}, {}
-        self.stack, self.losses, self.known, self.backs, self.lineage, self.passes, self.kept, self.logits = [], [], {}, [], {}, {}, [], set()
-        self.last_call = self.data = self.last_moved = None
-        self.mode, self.checks = _Mode(self), [c(self) for c in CHECKS]
-        self.hear = {e: [getattr(c, e) for c in self.checks if hasattr(c, e)] for e in ('call', 'loss', 'back', 'backed', 'step', 'end')}
+        self.busy = self.inside = False
+        self.t = self.n = 0 # optimizer steps, training calls
+        self.opts, self.optimized, self.owner, self.ran, self.inputs, self.models = {}, {}, {}, {}, {}, {}
+        self.hooks, self.told = [], Counter()
+        self.checks = {c: c(self) for c in CHECKS}
+        self.hear = {e: [(c, getattr(c, e)) for c in self.checks.values() if hasattr(c, e)] for e in EVENTS}
         self.by_op = defaultdict(list)
-        for c in self.checks:
+        for c in self.checks.values():
             for name in c.ops: self.by_op[name].append(c)
-        self.kept_check = next(c for c in self.checks if isinstance(c, Kept))
-        self.finite = next(c for c in self.checks if isinstance(c, Finite))
-        self.axes = next(c for c in self.checks if isinstance(c, Axes))
         for o in objects:
-            if isinstance(o, Optimizer): self.opt(o, False)
-            elif isinstance(o, nn.Module): self.root(o)
+            if isinstance(o, Optimizer): self.optimizer(o)
+            elif isinstance(o, nn.Module): self.model(o)
 
-    # what the loop consists of
-    def add(self, f):
-        if not any(f.kind == g.kind for g in self.findings): self.findings.append(f)
+    def add(self, finding:Finding):
+        "Keep the first finding of each kind; one that is wrong takes the place of one that was suspicious."
+        same = [f for f in self.findings if f.kind == finding.kind]
+        if same and (same[0].severity == 'wrong' or finding.severity == 'suspicious'): return
+        self.findings[:] = [f for f in self.findings if f.kind != finding.kind] + [finding]
 
-    def tell(self, what, *args):
-        for f in self.hear[what]:
-            try: f(*args)
+    def tell(self, event:str, *args):
+        "Tell the checks that hear of this event."
+        self.told[event] += 1
+        for check, hear in self.hear[event]:
+            try: hear(*args)
             except Exception as e: self.trouble.append(e)
 
-    def root(self, m):
-        if id(m) in self.modules: return
+    def model(self, m:nn.Module):
+        "Know this model, its parameters by name, and when its state_dict is taken or loaded."
         names = list(m.named_parameters())
-        self.modules[id(m)] = m, bool(names)
+        self.models[id(m)] = m, bool(names)
         for name, p in names: self.owner.setdefault(id(p), (p, name, m))
-        if names: self.hooks += [m.register_state_dict_post_hook(lambda m, state, prefix, meta: self.kept_check.saved_state(m, state)) if not 0 else None,
-                                 m.register_load_state_dict_pre_hook(lambda m, state, *a: self.kept_check.loads(m, state) if m is self.modules.get(id(m), (0,))[0] and a[0] == '' else None)]
-    hooks = ()
+        kept = self.checks[Kept]
+        if names: self.hooks += [m.register_state_dict_post_hook(_Hook(lambda m, state, *_: kept.saves(m, state))),
+                                 m.register_load_state_dict_pre_hook(_Hook(lambda m, state, prefix, *_: prefix or kept.loads(m, state)))]
 
-    def opt(self, o, steps=True):
-        known = self.opts.get(id(o))
-        if known is None: known = self.opts[id(o)] = Event(opt=o, lrs=[], flags=[], params=[])
-        known.params = [p for g in o.param_groups for p in g['params']]
+    def optimizer(self, opt:Optimizer):
+        "What is known of this optimizer; its parameters may have changed."
+        if id(opt) not in self.opts: self.opts[id(opt)] = Event(opt=opt, lrs=[], modes=[], model=None, moved=False, last=None)
+        known = self.opts[id(opt)]
+        known.params = [p for group in opt.param_groups for p in group['params']]
         known.ids = {id(p) for p in known.params}
-        if steps: self.optimized.update((id(p), p) for p in known.params)
         return known
 
     def is_param(self, p): return id(p) in self.owner or id(p) in self.optimized or isinstance(p, nn.Parameter)
     def found(self, kind): return any(f.kind == kind for f in self.findings)
+    def trains(self, p): return id(p) not in self.owner or self.owner[id(p)][2].training
     def name(self, p):
         _, name, m = self.owner.get(id(p), (0, '', None))
         return f'{type(m).__name__}.{name}' if m is not None else f'a tensor of shape {tuple(p.shape)}'
-    def trains(self, p): return id(p) not in self.owner or self.owner[id(p)][2].training
 
-    # looking
-    def look(self, on):
+# %% ../nbs/13_watch.ipynb #watchn045
+class _Gaze(_Books):
+    "When to look, and what is put in place for it."
+    def __init__(self, objects):
+        super().__init__(objects)
+        self.mode, self.shown, self.below, self.global_hooks = _Mode(self), False, '', []
+        self.on = self.whole = False # looking; looking since the last step
+        self.gap = self.run = self.evals = self.phases = 0 # pauses, training calls and evaluation calls since the last step, evaluations
+        self.usual = 1 # training calls that a step needs
+        self.outers, self.inner, self.learns, self.stack, self.passes, self.loader = {}, set(), {}, [], {}, 0
+        self.rows, self.columns = [], {}
+
+    def look(self, on:bool):
+        "Begin or stop to look."
         self.gap += on and not self.on
         self.whole, self.on = self.whole and on, on
+        if on and not self.global_hooks:
+            self.global_hooks = [register_module_forward_pre_hook(self.before_layer), register_module_forward_hook(self.after_layer, with_kwargs=True, always_call=True),
+                                 register_optimizer_step_pre_hook(self.before_step)]
+        elif not on:
+            for h in self.global_hooks: h.remove()
+            self.global_hooks, self.stack = [], []
 
-    def decide(self, train):
+    def show(self, on:bool):
+        "Put the function mode in place, or take it away, if another mode does not forbid it."
+        if on == self.shown: return
+        top = _top_mode()
+        if on and (top in ('', self.below) or top.startswith('torch.')): self.mode.__enter__()
+        elif not on and top == 'watch': self.mode.__exit__(None, None, None)
+        else: return
+        self.shown = on
+
+    def decide(self, train:bool):
+        "In full at first, seldom later; at the first calls of each evaluation; and where there are more calls than a step needs."
         self.run += train
+        i = self.t or self.n
         if self.t < 12: self.usual = max(self.usual, self.run)
-        if train and self.run > 2 * self.usual: self.look(self.run <= 2 * self.usual + 4) # more calls than a step needs: a measurement?
-        elif train: i = self.t or self.n; self.look(i < 12 or i % (40 if i < 200 else 200) < 2)
-        else: i = self.t or self.n; self.look(i < 12 or self.evals < (4 if self.phases < 8 else 1))
+        if not train: on = i < 12 or self.evals < (24 if self.phases < 3 else 4 if self.phases < 8 else 1)
+        elif self.run > 2 * self.usual: on = self.run <= 2 * self.usual + 4
+        else: on = i < 12 or i % (50 if i < 200 else 400) < 2
+        if on != self.on: self.look(on)
 
-    # events
+    def outermost(self, m:nn.Module):
+        "Put a hook before a model that the loop calls itself."
+        if id(m) not in self.models: self.model(m)
+        self.outers[id(m)] = m
+        self.inner = {id(i) for o in self.outers.values() for i in o.modules() if i is not o}
+        self.hooks.append(m.register_forward_pre_hook(_Hook(self.before_model), with_kwargs=True))
+
+    def enters(self, m:nn.Module, args:tuple, kwargs:dict):
+        "The loop calls a model. Is it time to look? If not, this is all that is done about it."
+        if len(self.stack) > 1 or self.stack and self.stack[-1] is not m or not self.models[id(m)][1]: return # a part of a model, or nothing to train
+        x = next((a for a in (*args, *kwargs.values()) if isinstance(a, Tensor)), None)
+        if x is not None and x.requires_grad or not self.on and id(m) in self.inner: return
+        train = torch.is_grad_enabled() and m.training
+        self.decide(train)
+        if self.on and not self.stack: self.stack.append(m)
+        elif not self.on and x is not None: self.counts(m, x, train and self.learns.get(id(m), True))
+
+    def counts(self, m:nn.Module, x:Tensor, train:bool):
+        "A call with a batch: count it, and copy some columns, to be compared later, many batches at once."
+        self.n, self.evals = self.n + train, self.evals + (not train)
+        if x.dim() < 2 or x.device.type != 'cpu' or self.n > 20_000: return
+        if x.dim() > 2 or len(x) > 4000: x = x[:4000].flatten(1)
+        n = x.shape[1]
+        if n not in self.columns: self.columns[n] = torch.arange(0, n, max(1, n // 32))[:32]
+        self.rows.append((x.index_select(1, self.columns[n]), train, m.training, self.loader))
+        if len(self.rows) * x.numel() > 3_000_000 or len(self.rows) > 63: self.send_rows()
+
+    def send_rows(self):
+        "Tell the checks of the rows that were kept, those of batches of one kind together: a row of hashes for each batch."
+        kept, self.rows = self.rows, []
+        for (_, _, train, mode, loader), some in groupby(kept, key=lambda r: (r[0].shape, r[0].dtype, *r[1:])):
+            xs = [r[0] for r in some]
+            self.tell('rows', Event(x=xs[0], hashes=_row_hashes(torch.cat(xs)).view(-1, len(xs[0])), train=train, mode=mode, loader=loader))
+
+# %% ../nbs/13_watch.ipynb #watch0061
+class _Events(_Gaze):
+    "From functions to events."
+    def __init__(self, objects):
+        super().__init__(objects)
+        self.stepping, self.plain = False, True # inside of an optimizer's step; no checkpoint so far
+        self.losses, self.known, self.backs, self.lineage, self.drawn, self.logits = [], {}, [], {}, {}, set()
+        self.recent, self.last_call, self.data, self.s = [], None, None, None
+
+    # functions
     def function(self, func, args, kwargs):
+        "Every function of PyTorch that the loop calls comes here while the watch looks."
         if self.busy or self.inside or not self.on or threading.get_ident() != self.thread: return func(*args, **kwargs)
         name = func.__name__
         if name == 'backward' and args and isinstance(args[0], Tensor): return self.backward(func, args, kwargs)
         out = func(*args, **kwargs)
-        if self.stepping or name in ('__set__', 'size', 'dim'): return out
-        if name == '__get__':
-            name = 'get ' + func.__self__.__name__
-            if name != 'get data': return out
-        self.computed(name, args, kwargs, out, sys._getframe(2).f_code.co_filename)
+        if name == '__get__': name = 'get ' + func.__self__.__name__
+        if not self.stepping and name not in SILENT: self.computed(name, args, kwargs, out, sys._getframe(2).f_code.co_filename)
         return out
 
     @_quietly
     def computed(self, name, args, kwargs, out, file):
-        o = Event(name=name, args=args, kwargs=kwargs, out=out, where=_where, frame=os.path.basename(file))
-        if isinstance(out, Tensor) or name in ('numpy', 'tolist', 'item') or name.startswith('_'):
-            for c in self.by_op.get(name, ()): c.op(o)
-        self.finite.any_op(o)
-        if name in FOLLOW or name in EQUAL or name in ('numpy', 'tolist'): self.follow(name, args, out)
-        if name in LOSSES or name in ('__getitem__', 'gather'): self.loss(name, args, kwargs, out)
+        hear = self.by_op.get(name, ())
+        if hear and (isinstance(out, Tensor) or name in VALUES or name.startswith('_')):
+            o = Event(name=name, args=args, kwargs=kwargs, out=out, file=os.path.basename(file))
+            for check in hear: check.op(o)
+        self.checks[Finite].any_op(name, args, out)
+        if name in FOLLOW: self.follow(name, args, out)
+        if isinstance(out, Tensor): self.draws(name, args, out)
+        if name in LOSSES: self.loss(name, args, kwargs, out)
+        elif name in ('__getitem__', 'gather'): self.own_nll(name, args, kwargs, out)
+
+    def draws(self, name, args, out):
+        "Remember of how many rows a batch was taken, whatever is done to it on the way to the model."
+        ref, rows = self.drawn.get(id(args[0]), (None, 0)) if args else (None, 0)
+        if name == '__getitem__' and args[0].dim(): self.drawn[id(out)] = weakref.ref(out), len(args[0])
+        elif ref is not None and ref() is args[0]: self.drawn[id(out)] = weakref.ref(out), rows
 
     def follow(self, name, args, out):
-        for a in args:
-            ref, c = self.lineage.get(id(a), (None, None))
+        "From the output of a model to a comparison with labels: was it measured, or compared with 0.5?"
+        for a in args[0] if name in ('cat', 'stack') else args:
+            ref, call = self.lineage.get(id(a), (None, None))
             if ref is None or ref() is not a: continue
-            if name in EQUAL or name in ('numpy', 'tolist') and not a.is_floating_point(): c.measured, c.where = True, _where(); return
-            if name in ('gt', '__gt__', 'ge', '__ge__', 'round') and c.logits and args[1:] in ((.5,), ()): self.checks[0].threshold(a)
+            if name in EQUAL or name in VALUES and not a.is_floating_point():
+                call.measured, call.where = True, _where()
+                return
+            if name in ROUND and call.logits and args[1:] in ((.5,), ()): self.checks[Threshold].compared(a)
             for o in out if isinstance(out, tuple) else (out,):
-                if isinstance(o, Tensor): self.lineage[id(o)] = weakref.ref(o), c
+                if isinstance(o, Tensor): self.lineage[id(o)] = weakref.ref(o), call
+
+    def own_nll(self, name, args, kwargs, out):
+        "Picking one score per row is a loss of one's own."
+        x = args[0]
+        i = args[-1] if name == '__getitem__' else kwargs.get('index', args[-1])
+        if name == '__getitem__': i = i[1] if isinstance(i, tuple) and len(i) == 2 and isinstance(i[0], (Tensor, range, list)) else None
+        if not isinstance(i, Tensor) or i.dtype != torch.long or not isinstance(x, Tensor) or not x.requires_grad: return
+        if x.dim() == 2 and len(i) == len(x) == i.numel(): self.loss('own nll', (x, i.flatten()), {}, out)
 
     def loss(self, name, args, kwargs, out):
-        if name in ('__getitem__', 'gather'):
-            x, i = args[0], args[-1] if name == '__getitem__' else kwargs.get('index', args[-1])
-            if name == '__getitem__': i = i[1] if isinstance(i, tuple) and len(i) == 2 and isinstance(i[0], (Tensor, range, list)) else None
-            if not (isinstance(i, Tensor) and i.dtype == torch.long and isinstance(x, Tensor) and x.dim() == 2 and x.requires_grad and len(i) == len(x) and i.numel() == len(x)): return
-            name, target = 'own nll', i.flatten()
-        else:
-            x, target = args[0] if args else kwargs['input'], args[1] if len(args) > 1 else kwargs.get('target')
+        x = args[0] if args else kwargs.get('input')
+        target = args[1] if len(args) > 1 else kwargs.get('target')
         if not isinstance(x, Tensor) or not isinstance(out, Tensor): return
-        ref, c = self.lineage.get(id(x), (None, None))
-        l = Event(name=name, input=x, target=target, kwargs=kwargs, out=out, where=_where(), eval=not out.requires_grad, reduction=kwargs.get('reduction', 'mean'))
-        if name == 'binary_cross_entropy_with_logits' and c is not None: self.logits.add(id(c.module))
-        if name == 'log': return self.checks[1].loss(l)
-        if ref is not None and ref() is x and l.eval: c.measured, c.where = True, l.where
-        if out.grad_fn is not None: self.known[id(out.grad_fn)] = l; l.node = out.grad_fn
+        l = Event(name=name, input=x, target=target, out=out, where=_where(), eval=not out.requires_grad,
+                  reduction=kwargs.get('reduction', 'mean'), made=_made_by(x), fault=None)
+        if name == 'log': return self.checks[Clamped].loss(l)
+        ref, call = self.lineage.get(id(x), (None, None))
+        if ref is not None and ref() is x:
+            if name == 'binary_cross_entropy_with_logits': self.logits.add(id(call.module))
+            if l.eval: call.measured, call.where = True, l.where
+        if out.grad_fn is not None: self.known[id(out.grad_fn)], l.node = l, out.grad_fn
         self.losses = self.losses[-8:] + [l]
         self.tell('loss', l)
 
+    # backward passes
     def backward(self, func, args, kwargs):
         b = self.before_backward(args[0], kwargs)
         self.inside = True
@@ -965,162 +1295,177 @@ class Watch:
 
     @_quietly
     def before_backward(self, root, kwargs):
-        b = Event(root=root, t=self.t, where=_where(), inputs=kwargs.get('inputs'), call=self.n, known=dict(self.known), by=set())
+        b = Event(root=root, t=self.t, where=_where(), inputs=kwargs.get('inputs'), call=self.n, by=set())
         b.nodes, b.leaves = _graph(root)
         b.head, b.names = _head(root, self.known)
+        b.mean = b.head is not None and b.head.reduction == 'mean'
         b.lrs = {k: [float(g['lr']) for g in o.opt.param_groups] for k, o in self.opts.items()}
         self.tell('back', b)
         return b
 
     @_quietly
     def after_backward(self, b):
-        self.backs = self.backs[-15:] + [b]
-        if not self.opts: self.backs = []
         self.tell('backed', b)
+        self.backs = self.backs[-15:] + [b] if self.opts else []
         if b.root.numel() == 1: self.history.append((self.t, 'loss', b.root.item()))
-        b.mean = b.head is not None and b.head.reduction == 'mean'
-        b.root = b.head = b.nodes = b.known = None
+        b.root = b.head = b.nodes = None
         self.known, self.lineage, self.losses = {}, {}, []
 
+# %% ../nbs/13_watch.ipynb #watchn048
+class _Steps(_Events):
+    "From hooks to events."
     @_hook
-    def before_forward(self, m, args):
-        if not self.stack:
-            if id(m) not in self.modules: self.root(m)
-            if self.modules[id(m)][1]:
-                x = next((a for a in args if isinstance(a, Tensor)), None)
-                grad = torch.is_grad_enabled()
-                if x is None or not x.requires_grad: self.decide(grad and m.training)
-        self.stack.append(m)
-        if self.on:
-            self.axes.layer(m, args)
-            if self.plain and self.t < 5:
-                f = sys._getframe(1)
-                while f: self.plain, f = self.plain and 'checkpoint' not in os.path.basename(f.f_code.co_filename), f.f_back
+    def before_layer(self, m, args):
+        if not self.stack and id(m) not in self.outers:
+            self.outermost(m)
+            self.enters(m, args, {})
+        if not self.on: return
+        if not self.stack or self.stack[-1] is not m: self.stack.append(m)
+        self.checks[Axes].layer(m, args)
+        if self.plain and self.t < 5: self.plain = not _under('checkpoint.py')
 
     @_hook
-    def after_forward(self, m, args, *rest):
-        kwargs, out = rest if len(rest) == 2 else ({}, None) # after an error, PyTorch passes less
-        if not self.stack: return
-        self.stack.pop()
-        if self.on:
-            for p in m._parameters.values():
-                if p is not None:
-                    self.owner.setdefault(id(p), (p, '', m))
-                    self.ran[id(p)] = 'graph' if torch.is_grad_enabled() or self.ran.get(id(p)) == 'graph' else 'no grad'
-        if self.stack or not self.modules.get(id(m), (0, False))[1]: return
-        tensors = [a for a in (*args, *kwargs.values()) if isinstance(a, Tensor)]
-        first = out[0] if isinstance(out, (tuple, list)) and out else out
-        if not isinstance(first, Tensor) and hasattr(out, 'logits'): first = out.logits
-        if not tensors or not isinstance(first, Tensor): return
-        x, grad = tensors[0], first.requires_grad
-        if self.on: self.inputs.update((id(a), a) for a in tensors if a.requires_grad and a.grad_fn is None)
-        data = not x.requires_grad
-        c = Event(module=m, train=m.training, grad=grad and m.training, x=x, rows=(), node=first.grad_fn, measured=False, where='', t=self.t, h=(), logits=id(m) in self.logits,
-                  source=max((p[2], k) for k, p in self.passes.items())[1] if self.passes else 0)
-        if data and x.dim() > 1 and x.device.type == 'cpu' and (self.n < 20_000): c.rows = _row_hashes(x)
-        if data:
-            if c.grad: self.n += 1; self.data = x
-            else: self.evals += 1
+    def before_model(self, m, args, kwargs): self.enters(m, args, kwargs)
+
+    @_hook
+    def after_layer(self, m, args, kwargs={}, out=None, *rest): # after an error, PyTorch passes less
+        if self.stack: self.stack.pop()
+        for name, p in m.named_parameters(recurse=False):
+            self.owner.setdefault(id(p), (p, name, m))
+            self.ran[id(p)] = 'graph' if torch.is_grad_enabled() or self.ran.get(id(p)) == 'graph' else 'no grad'
+        if self.stack or not self.models.get(id(m), (m, False))[1]: return
+        tensors, first = [a for a in (*args, *kwargs.values()) if isinstance(a, Tensor)], _first_output(out)
+        if not tensors or first is None: return
+        if torch.is_grad_enabled() and m.training: self.learns[id(m)] = first.requires_grad
+        train = first.requires_grad and m.training
+        if not tensors[0].requires_grad:
+            self.counts(m, tensors[0], train)
+            if train: self.data = tensors[0]
+        self.called(m, tensors, first, train)
+
+    def called(self, m, args, first, train):
+        "A call of a model, in full."
+        x = args[0]
+        self.inputs.update((id(a), a) for a in args if a.requires_grad and a.grad_fn is None)
+        ref, source = self.drawn.get(id(x), (None, 0))
+        c = Event(module=m, train=m.training, grad=train, x=x, node=first.grad_fn, measured=False, where='', t=self.t, h=(),
+                  logits=id(m) in self.logits, back=False, drawn_from=source if ref is not None and ref() is x else 0)
         self.last_call = c
-        if first.requires_grad: self.recent = self.recent[-7:] + [(m, m.training)]
+        if first.requires_grad: self.recent = self.recent[-7:] + [m]
         self.tell('call', c)
-        if self.on: self.lineage[id(first)] = weakref.ref(first), c
+        self.lineage[id(first)] = weakref.ref(first), c
         c.x = None
 
+    # steps
     @_hook
     def before_step(self, opt, args, kwargs):
-        o = self.opt(opt)
-        o.lrs.append(max(float(g['lr']) for g in opt.param_groups))
-        o.flags += [(self.t, m, train) for m, train in self.recent if any(id(p) in o.ids for p in m.parameters())][:1]
+        o = self.optimizer(opt)
+        o.model = next((m for m in self.recent if any(id(p) in o.ids for p in m.parameters())), o.model)
         closure = any(a is not None for a in (*args[1:], *kwargs.values()))
         self.stepping = not closure
-        self.s = None
-        if not self.whole and self.t or not self.on: return
-        s = self.s = Event(opt=opt, params=[p for p in o.params if p.requires_grad], closure=closure, undone=None)
+        if not self.whole and self.t: return
+        s = self.s = Event(opt=opt, params=[p for p in o.params if p.requires_grad], closure=closure)
         s.ids = {id(p) for p in s.params}
         s.before = [_some(p) for p in s.params]
         s.finite = [bool(torch.isfinite(p).all()) for p in s.before]
-        last = o.__dict__.get('moved')
-        if last and last[2] == self.t - 1 and len(s.before):
-            old, new = last[0], last[1]
-            edit, step = s.before[0] - new, new - old
-            if edit.norm() > 0:
-                clamped = torch.equal(s.before[0], new.clamp(s.before[0].min(), s.before[0].max()))
-                s.undone = not clamped and bool((edit + step).norm() < .5 * step.norm())
-            else: s.undone = False
+        s.undone = self.undone(o.last, s.before[0]) if o.last and o.last[2] == self.t - 1 and s.before else None
+
+    def undone(self, last, now) -> bool:
+        "Was the last step taken back since? A clamp is not."
+        old, new, _ = last
+        clamped = torch.equal(now, new.clamp(now.min(), now.max()))
+        return not clamped and bool((now - old).norm() < .5 * (new - old).norm())
 
     @_hook
     def after_step(self, opt, args, kwargs):
-        self.stepping, s = False, self.s
-        if s is not None:
-            s.backs = [b for b in self.backs if id(opt) not in b.by]
-            for b in s.backs: b.by.add(id(opt))
-            after = [_some(p) for p in s.params]
-            s.moved = [not torch.equal(a, b) for a, b in zip(s.before, after)]
-            s.moved_before, s.lost = getattr(self.opts[id(opt)], 'any_moved', False), 0.
-            self.opts[id(opt)].any_moved = any(s.moved)
-            small = [((a == b) & (_some(p.grad) != 0)).sum() / ((_some(p.grad) != 0).sum() + 1e-9) for p, a, b in zip(s.params, s.before, after) if p.element_size() == 2 and p.dim() > 1 and _nonzero(p)]
-            if small: s.lost = min(small).item()
-            s.ratios = []
-            for p, a, b in zip(s.params, s.before, after):
-                if p.dim() > 1 and p.is_floating_point():
-                    size = max(a.float().norm().item(), .1 * math.sqrt(len(a) / p[0].numel()))
-                    s.ratios.append((b.float() - a.float()).norm().item() / size)
-            if s.ratios: self.history.append((self.t, 'update', sorted(s.ratios)[len(s.ratios) // 2]))
-            if s.before: self.opts[id(opt)].moved = s.before[0], after[0], self.t
-            self.tell('step', s)
-        self.backs = [b for b in self.backs if b.t > self.t - 4]
-        self.t, self.losses = self.t + 1, []
+        o = self.opts.get(id(opt)) or self.optimizer(opt)
+        if self.on or not o.lrs: self.optimized.update((id(p), p) for p in o.params)
+        o.lrs.append(max(float(g['lr']) for g in opt.param_groups))
+        if o.model is not None: o.modes.append((self.t, o.model.training))
+        if self.s is not None: self.stepped(o, self.s)
+        self.stepping, self.s, self.recent, self.drawn, self.losses = False, None, [], {}, []
+        self.backs = [b for b in self.backs if b.t > self.t - 3]
+        self.t, self.run = self.t + 1, -1
         if self.evals: self.phases, self.evals = self.phases + 1, 0
-        self.run, self.recent = -1, []
         self.decide(True)
         self.whole = self.on
 
-    @_quietly
-    def iterated(self, loader):
-        l, n, _ = self.passes.get(id(loader), (loader, 0, 0))
-        self.passes[id(loader)] = loader, n + 1, sum(p[1] for p in self.passes.values()) + 1
+    def stepped(self, o, s):
+        "A step that was looked at: what moved, and how far?"
+        s.backs = [b for b in self.backs if id(o.opt) not in b.by]
+        for b in s.backs: b.by.add(id(o.opt))
+        after = [_some(p) for p in s.params]
+        s.moved = [not torch.equal(a, b) for a, b in zip(s.before, after)]
+        s.moved_before, o.moved = o.moved, any(s.moved)
+        s.lost = max([_lost(p, a, b) for p, a, b in zip(s.params, s.before, after) if p.element_size() == 2 and p.dim() > 1 and _nonzero(p)], default=0.)
+        s.ratios = [_ratio(p, a, b) for p, a, b in zip(s.params, s.before, after) if p.dim() > 1 and p.is_floating_point()]
+        if s.ratios: self.history.append((self.t, 'update', sorted(s.ratios)[len(s.ratios) // 2]))
+        if s.before: o.last = s.before[0], after[0], self.t
+        self.tell('step', s)
 
-    # with watch(...) as seen
+    @_hook
+    def iterated(self, loader):
+        "A loader begins anew; what comes now may be a measurement of a model that was not seen yet."
+        self.loader, (_, n) = id(loader), self.passes.get(id(loader), (loader, 0))
+        self.passes[id(loader)] = loader, n + 1
+        if sum(n for _, n in self.passes.values()) <= 20: self.look(True)
+
+# %% ../nbs/13_watch.ipynb #watchn050
+class Watch(_Steps):
+    "What `watch` returns: look at `findings`, print it, `plot()` it."
     def __enter__(self):
-        self.hooks = [register_module_forward_pre_hook(self.before_forward), register_module_forward_hook(self.after_forward, with_kwargs=True, always_call=True),
-                      register_optimizer_step_pre_hook(self.before_step), register_optimizer_step_post_hook(self.after_step)]
-        for m, _ in list(self.modules.values()): del self.modules[id(m)]; self.root(m)
-        seen, self.iter = self, DataLoader.__iter__
-        def __iter__(loader): seen.iterated(loader); return seen.iter(loader)
+        self.hooks += [register_optimizer_step_post_hook(self.after_step)]
+        self.iter = DataLoader.__iter__
+        seen = self
+        def __iter__(loader):
+            seen.iterated(loader)
+            return seen.iter(loader)
         DataLoader.__iter__ = __iter__
-        self.on = self.whole = True
-        self.mode.__enter__()
+        self.below = _top_mode()
+        self.look(True)
+        self.show(True)
+        self.whole = True
         return self
 
     def __exit__(self, kind, error, trace):
-        if self.on: self.mode.__exit__(None, None, None)
-        self.on = False
+        self.look(False)
+        self.show(False)
         for h in self.hooks: h.remove()
         DataLoader.__iter__ = self.iter
         self.busy = True
+        self.send_rows()
         self.tell('end')
-        self.busy = False
-        order = {'wrong': 0, 'suspicious': 1}
-        self.findings.sort(key=lambda f: (order[f.severity], f.step))
+        self.findings.sort(key=lambda f: (f.severity != 'wrong', f.step))
         if error is not None: error.findings = self.findings
 
+    def well(self) -> list[str]:
+        "What was looked at and found well."
+        return [c.well for c in self.checks.values() if c.looked() and not c.said]
+
     def __str__(self):
-        head = f'{len(self.findings)} finding{"s" * (len(self.findings) != 1)} in {self.t} steps' if self.findings else f'Nothing was found in {self.t} steps'
-        return '\n'.join([head + (f'; {len(self.trouble)} of the checks failed' if self.trouble else '') + '.', *map(str, self.findings)])
+        n = len(self.findings)
+        head = f'{n} finding{"s" * (n != 1)} in {self.t} steps' if n else f'Nothing was found in {self.t} steps'
+        if self.trouble: head += f'; {len(self.trouble)} of the checks failed'
+        well = textwrap.wrap('Looked at and found well: ' + ', '.join(self.well()) + '.', 110) if self.well() else []
+        return '\n'.join([head + '.', *map(str, self.findings), *well])
 
     def _repr_html_(self):
-        cells = [[f.severity, f.kind, f'step {f.step}' + (f', {f.where}' if f.where else ''), f.message, f'{f.advice} Chapter {f.chapter}.'] for f in self.findings]
-        rows = ''.join('<tr>' + ''.join(f'<td style="text-align:left">{html.escape(c)}</td>' for c in row) + '</tr>' for row in cells)
-        return f'<table><tr><th>severity</th><th>kind</th><th>where</th><th>what was seen</th><th>what to do</th></tr>{rows}</table>' if rows else f'<p>{html.escape(str(self))}</p>'
+        well = f'<p>Looked at and found well: {html.escape(", ".join(self.well()))}.</p>'
+        if not self.findings: return f'<p>{html.escape(str(self))}</p>'
+        rows = [[f.severity, f.kind, f'step {f.step}' + (f', {f.where}' if f.where else ''), f.message, f'{f.advice} Chapter {f.chapter}.'] for f in self.findings]
+        cells = [''.join(f'<td style="text-align:left">{html.escape(c)}</td>' for c in row) for row in rows]
+        head = ''.join(f'<th>{c}</th>' for c in ('severity', 'kind', 'where', 'what was seen', 'what to do'))
+        return f'<table><tr>{head}</tr>' + ''.join(f'<tr>{c}</tr>' for c in cells) + f'</table>{well}'
 
     def plot(self):
         "Loss, learning rate, and update over weight, at the steps that were looked at. Returns matplotlib's axes."
         import matplotlib.pyplot as plt
         _, axes = plt.subplots(1, 3, figsize=(9, 2.6), layout='constrained')
         rates = [(i, lr) for o in self.opts.values() for i, lr in enumerate(o.lrs)]
-        for ax, name, points in zip(axes, ('loss', 'learning rate', 'update / weight'), ([h[::2] for h in self.history if h[1] == 'loss'], rates, [h[::2] for h in self.history if h[1] == 'update'])):
-            ax.plot(*zip(*points), '.-', ms=3) if points else None
+        points = {'loss': [h[::2] for h in self.history if h[1] == 'loss'], 'learning rate': rates,
+                  'update / weight': [h[::2] for h in self.history if h[1] == 'update']}
+        for ax, (name, xy) in zip(axes, points.items()):
+            if xy: ax.plot(*zip(*xy), '.-', ms=3)
             ax.set(xlabel='step', ylabel=name)
         return axes
 

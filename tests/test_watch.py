@@ -1,10 +1,11 @@
 """The watch on the corpus: what it must find, what it must leave alone, and that it changes nothing."""
-import copy, math, random, subprocess, sys, warnings
+import copy, io, subprocess, sys
 from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.overrides import TorchFunctionMode
 from torch.utils.data import DataLoader
 
 sys.path.insert(0, str(Path(__file__).parent/'watch_corpus'))
@@ -90,11 +91,67 @@ def test_hooks_are_gone_and_an_exception_carries_the_findings(fail):
     assert len(seen.history) == n
 
 
-def test_a_device_context_inside_the_watch():
+class Count(TorchFunctionMode):
+    n = 0
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        Count.n += 1
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize('context', [lambda: torch.device('cpu'), Count])
+def test_other_modes_inside_the_watch_around_it_and_nested(context):
     with watch() as seen:
-        for _ in range(3):
-            with torch.device('cpu'): train(15)
-    assert not seen.findings and not seen.trouble
+        for steps in (5, 30, 7, 40):
+            with context():
+                with context(): train(steps)
+            train(10)
+    assert not seen.findings and not seen.trouble and seen.history
+    with context():
+        with watch() as seen: train(60)
+    assert not seen.findings and not seen.trouble and len(seen.history) > 20
+    n = Count.n
+    torch.ones(2) + 1
+    assert Count.n == n # no mode is left behind
+
+
+def test_between_looked_at_steps_hooks_and_mode_are_absent():
+    absent = []
+    class Net(nn.Linear):
+        def forward(self, x):
+            m = nn.modules.module
+            absent.append(not m._global_forward_hooks and not m._global_forward_pre_hooks and not torch.overrides._get_current_function_mode_stack())
+            return super().forward(x)
+    with watch():
+        net = Net(12, 3)
+        opt = torch.optim.SGD(net.parameters(), .1)
+        for _ in range(300):
+            x = torch.randn(32, 12)
+            loss = F.cross_entropy(net(x), x[:, :3].argmax(1))
+            opt.zero_grad(); loss.backward(); opt.step()
+    assert sum(absent) > 270
+
+
+def test_models_are_saved_and_copied_without_the_watch():
+    with watch() as seen:
+        net, _ = train(20)
+        file = io.BytesIO()
+        torch.save(net, file)
+        clone = copy.deepcopy(net)
+        assert torch.equal(clone[0].weight, net[0].weight)
+    file.seek(0)
+    again = torch.load(file, weights_only=False)
+    with torch.no_grad(): assert torch.equal(again.eval()(torch.ones(2, 12)), net.eval()(torch.ones(2, 12)))
+    assert not seen.trouble
+
+
+def test_a_probe_whose_backbone_keeps_its_gradients_is_not_wrong():
+    seen, _ = watched(RIGHT['linear_probe_with_gradients_on'])
+    assert [f.severity for f in seen.findings] == ['suspicious']
+
+
+def test_the_report_says_what_was_found_well():
+    with watch() as seen: train()
+    assert 'found well' in str(seen) and 'clearing' in seen.well() and 'axis of time' not in seen.well()
 
 
 def test_what_is_not_a_model_is_refused():

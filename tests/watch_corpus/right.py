@@ -668,3 +668,25 @@ def best_weights_copied():
         if now > best: best, state = now, copy.deepcopy(net.state_dict())
     net.load_state_dict(state)
     return accuracy(net, xv, yv)
+
+
+@right
+def linear_probe_with_gradients_on():
+    x, y, xv, yv = digits()
+    net = mlp(64, 48, 10)
+    opt = torch.optim.Adam(net[2].parameters(), 1e-2) # the first layer is never to move
+    for rows in batches(len(x)):
+        opt.zero_grad(); F.cross_entropy(net(x[rows]), y[rows]).backward(); opt.step()
+    return (net(xv).argmax(1) == yv).float().mean().item()
+
+
+@right
+def a_device_for_every_step():
+    x, y, xv, yv = digits()
+    net = mlp(64, 32, 10)
+    opt = torch.optim.SGD(net.parameters(), .2)
+    for rows in batches(len(x)):
+        with torch.device('cpu'):
+            noise = .05 * torch.randn(len(rows), 64)
+            opt.zero_grad(); F.cross_entropy(net(x[rows] + noise), y[rows]).backward(); opt.step()
+    return accuracy(net, xv, yv)

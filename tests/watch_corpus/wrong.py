@@ -1,7 +1,7 @@
 """Loops that run and are wrong. Each takes `bug`: True as somebody wrote it, False as its right twin.
 
 A loop returns how good it is on rows that it did not train on (higher is better), or what it stands for where the damage is
-elsewhere (memory, a wrong number reported). `report` is a public report of the same mistake, None where we have none; code and words here are ours.
+elsewhere (memory, a wrong number reported). `report` is a public report of the same mistake, None where it is our own experience; code and words here are ours.
 """
 import copy
 import torch
@@ -119,7 +119,7 @@ def probabilities_into_nll(bug):
     return accuracy(net, xv, yv)
 
 
-@mistake(None)
+@mistake('fxia22/pointnet.pytorch/issues/27')
 def softmax_over_the_batch(bug):
     x, y, xv, yv = digits()
     net = mlp(64, 32, 10)
@@ -260,7 +260,7 @@ def output_of_an_old_batch(bug):
     return accuracy(net, xv, yv)
 
 
-@mistake(None)
+@mistake('ShusenTang/Dive-into-DL-PyTorch/issues/75')
 def sum_with_the_rate_of_a_mean(bug):
     x, y, xv, yv = digits()
     net = mlp(64, 50, 10)
@@ -271,7 +271,7 @@ def sum_with_the_rate_of_a_mean(bug):
     return accuracy(net, xv, yv)
 
 
-@mistake(None)
+@mistake('zylo117/Yet-Another-EfficientDet-Pytorch/issues/285')
 def weights_far_too_large(bug):
     x, y, xv, yv = digits()
     net = mlp(64, 64, 64, 10)
@@ -310,7 +310,7 @@ def log_of_zero(bug):
     return accuracy(net, xv, yv)
 
 
-@mistake(None)
+@mistake('bigmb/Unet-Segmentation-Pytorch-Nest-of-Unets/issues/18')
 def targets_of_minus_one(bug):
     x, y, xv, yv = digits()
     sign, truth = (y > 4).float() * 2 - 1, yv > 4
@@ -323,7 +323,7 @@ def targets_of_minus_one(bug):
     with torch.no_grad(): return -F.binary_cross_entropy_with_logits(net(xv).squeeze(1), truth.float()).item()
 
 
-@mistake(None)
+@mistake('maxjcohen/transformer/issues/49')
 def sigmoid_for_a_wide_target(bug):
     x, y, xv, yv = curve()
     net = mlp(8, 32, 1)
@@ -420,7 +420,7 @@ def accumulated_and_not_divided(bug):
     return accuracy(net, xv, yv)
 
 
-@mistake(None)
+@mistake('aalto-intelligent-robotics/sivl/issues/2')
 def no_backward(bug):
     x, y, xv, yv = digits()
     net = mlp(64, 32, 10)
@@ -622,7 +622,7 @@ def scheduler_before_optimizer(bug):
     with torch.no_grad(): return -F.cross_entropy(net(xv), yv).item()
 
 
-@mistake(None)
+@mistake('castorini/hedwig/pull/30')
 def rate_of_zero(bug):
     x, y, xv, yv = digits()
     net = mlp(64, 32, 10)
@@ -633,7 +633,7 @@ def rate_of_zero(bug):
     return accuracy(net, xv, yv)
 
 
-@mistake(None)
+@mistake('alan-turing-institute/deepsensor/issues/47')
 def optimizer_made_in_every_step(bug):
     x, y, xv, yv = digits()
     net = mlp(64, 32, 10)
@@ -666,7 +666,7 @@ def adam_in_half_precision(bug):
     with torch.no_grad(): return (net(xv.half()).argmax(1) == yv).float().mean().item()
 
 
-@mistake(None)
+@mistake('aqlaboratory/openfold/pull/90')
 def average_written_back(bug):
     x, y, xv, yv = digits()
     net = mlp(64, 32, 10)
@@ -720,7 +720,7 @@ def slice_that_never_moves(bug):
     opt = torch.optim.Adam(net.parameters(), 1e-2)
     for i in range(150):
         start = 0 if bug else i * 32 % 1280
-        opt.zero_grad(); F.cross_entropy(net(x[start:start + 32]), y[start:start + 32]).backward(); opt.step()
+        opt.zero_grad(); F.cross_entropy(net(x[start:start + 32].float().view(-1, 64)), y[start:start + 32]).backward(); opt.step()
     return accuracy(net, xv, yv)
 
 
@@ -779,7 +779,7 @@ def validation_overlaps_training(bug):
     return accuracy(net, xv, yv) - hits / len(xe) # how far what it reports is from the truth
 
 
-@mistake(None)
+@mistake('CogComp/saul/issues/112')
 def label_among_the_features(bug):
     x, y, xv, yv = digits()
     if bug: x = torch.cat([x, y[:, None] / 10], 1)
@@ -791,7 +791,7 @@ def label_among_the_features(bug):
     return accuracy(net, xv, yv)
 
 
-@mistake(None)
+@mistake('lucidrains/DALLE-pytorch/pull/230')
 def seeded_in_every_epoch(bug):
     x, y, xv, yv = digits()
     x, y = x[:200], y[:200]
@@ -877,7 +877,7 @@ def functional_dropout(bug):
     return result
 
 
-@mistake(None)
+@mistake('SKrisanski/FSCT/issues/12')
 def evaluation_that_steps(bug):
     x, y, xv, yv = digits()
     net = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Dropout(.3), nn.Linear(64, 10))
@@ -897,7 +897,7 @@ def evaluation_that_steps(bug):
     return accuracy(net, xv[250:], yv[250:]) - seen if bug else 0.
 
 
-@mistake(None)
+@mistake('xuebinqin/BASNet/issues/42')
 def batch_norm_on_single_rows(bug):
     x, y, xv, yv = digits()
     x, xv = x.view(-1, 1, 8, 8), xv.view(-1, 1, 8, 8)
@@ -970,7 +970,7 @@ def target_not_shifted(bug):
     return next_letter(net, valid)
 
 
-@mistake(None)
+@mistake('vitrioil/Speech-Separation/issues/4')
 def view_instead_of_transpose(bug):
     class Columns(nn.Module):
         def __init__(self):
