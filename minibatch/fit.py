@@ -669,7 +669,7 @@ class Checkpoint(Callback):
         if not _lead(run.model): run.total, run.n = 0., 0
         run.resumed = content['random'] if run.batch else None
         if run.progress is True and _lead(run.model):
-            print(f'going on from {self.path} after', f'batch {run.batch} of epoch {len(run.rows) + 1}'
+            print(f'going on from {self.path.name} after', f'batch {run.batch} of epoch {len(run.rows) + 1}'
                   if run.batch else f'epoch {len(run.rows)}', flush=True)
 
     def scheduler(self, run):

@@ -154,7 +154,7 @@ class KeepBest(Callback):
 
     def before_fit(self, run:Run):
         measured = [] if run.valid_dl is None else ['valid_loss', *run.metrics]
-        check_choice(['train_loss', *measured, 'lr', 'seconds'], column=self.column)
+        check_choice(['epoch', 'train_loss', *measured, 'lr', 'seconds'], column=self.column)
 
     def after_epoch(self, run:Run):
         value = self.sign * run.rows[-1][self.column]

@@ -1,5 +1,5 @@
 "What several tests need."
-import multiprocessing, os, sys
+import multiprocessing, os, signal, socket, sys
 from pathlib import Path
 
 import pytest
@@ -9,11 +9,21 @@ HERE = multiprocessing.get_context('forkserver')  # a process starts in millisec
 HERE.set_forkserver_preload(['torch._dynamo', 'minibatch.cli'])  # DistributedDataParallel imports _dynamo: 3 s
 
 
+# A shell starts background jobs with SIGINT ignored, and what is tested here would inherit that.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN: signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def redirect(file):
     "In a process of `HERE`: standard output and error go into a file."
     out = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for fd in 1, 2: os.dup2(out, fd)
     sys.stdout, sys.stderr = (os.fdopen(fd, 'w', buffering=1, closefd=False) for fd in (1, 2))
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        return s.getsockname()[1]
 
 
 @pytest.fixture

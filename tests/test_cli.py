@@ -255,6 +255,7 @@ def test_interrupted_with_checkpoint(number, status, word, tmp_path):
     while not (tmp_path/'run.pt').exists(): time.sleep(0.01)
     os.kill(process.pid, number)
     process.join(20)
+    process.kill()  # or it would train on for an hour
     assert process.exitcode == status and out.read_text().endswith(f'minibatch-train: {word}; --resume goes on from the checkpoint\n')
     assert os.listdir(tmp_path) == ['run.pt']
     done = call(*FEW, '--epochs', 1, '--checkpoint', 'run.pt', '--resume', folder=tmp_path)

@@ -15,7 +15,7 @@ from minibatch.model import Model
 from minibatch.exact import cross_entropy
 from minibatch.optim import SGD, AdamW
 from minibatch.schedule import cosine, linear, warmup
-from conftest import HERE, redirect
+from conftest import HERE, free_port, redirect
 from two_hosts import two_hosts
 
 pytestmark = pytest.mark.skipif(sys.platform != 'linux', reason='finds processes in /proc, and its network device is called lo')
@@ -24,12 +24,6 @@ ENV = {**os.environ, 'OMP_NUM_THREADS': '1'}
 
 
 # Workers without torchrun: what it does for them is an address and a number for each.
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(('127.0.0.1', 0))
-        return s.getsockname()[1]
-
 
 def _worker(function, args, folder, rank, size, port):
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(size), MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port),
